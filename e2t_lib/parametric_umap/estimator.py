@@ -1,0 +1,288 @@
+"""ParametricUMAP: fit, transform, inverse_transform, save, load."""
+
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+
+from e2t_lib.errors import E2TError
+from e2t_lib.files import atomic_folder, resolve
+from e2t_lib.parametric_umap import storage
+from e2t_lib.parametric_umap.checkpoint import Checkpoint, History
+from e2t_lib.parametric_umap.networks import build_decoder, build_encoder
+from e2t_lib.parametric_umap.training import Rows, train
+from e2t_lib.settings import MapSettings
+
+MINIMUM_ROWS = 5
+BLOCK = 256  # rows a network call, always: one compiled shape, and a row's result does not depend on its company
+
+
+class ParametricUMAP:
+    """Two networks that carry a given 2-D layout of embeddings both ways, also for points it has never seen.
+
+    Unlike Sainburg, McInnes & Gentner (2021, "Parametric UMAP Embeddings for Representation and Semisupervised
+    Learning") it fits the coordinates of a finished layout rather than UMAP's graph: an epoch is one pass over the
+    rows, not over millions of edges.
+
+    Args:
+        settings: see `MapSettings`.
+        **overrides: fields of `MapSettings` by name.
+
+    Attributes:
+        held_out_: (h,) int64, rows that no step trained on; they choose each step's best epoch, so figures on them
+            are slightly flattering.
+        train_: (n - h,) int64, the others.
+        history_: step -> {"loss", "val_loss"}, one value an epoch.
+        layout_: (n - h, 2) float64, coordinates of the training rows.
+        scaler_: scikit-learn StandardScaler of `layout_`.
+        neighbor_distance_: median distance between nearest neighbours in the whole layout, in its own units.
+        metrics_: what `evaluate_map` returned, if it was assigned; saved with the model.
+    """
+
+    def __init__(self, settings: MapSettings | None = None, **overrides: Any):
+        unknown = sorted(set(overrides) - {field.name for field in fields(MapSettings)})
+        if unknown:
+            raise E2TError(f"ParametricUMAP has no setting {unknown[0]!r}; see MapSettings")
+        self.settings = _checked(replace(settings or MapSettings(), **overrides))
+        self.metrics_: dict[str, Any] = {}
+        self._dimension = 0
+
+    def fit(
+        self,
+        X: np.ndarray,
+        coordinates: np.ndarray,
+        *,
+        checkpoint_dir: str | Path | None = None,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> "ParametricUMAP":
+        """Learn the layout in both directions.
+
+        Args:
+            X: (n, d) embeddings, n >= 5. If all are unit vectors, inputs and outputs are normalised.
+            coordinates: (n, 2), the layout, in any units.
+            checkpoint_dir: folder for a checkpoint every ten epochs.
+            resume: go on from the checkpoint there, if any; the result is that of an uninterrupted run.
+            progress: show progress bars.
+
+        Returns:
+            self.
+
+        Raises:
+            E2TError: the rows do not match, are too few, not finite or all in one place; a checkpoint is damaged or
+                of another run.
+        """
+        X, coordinates = _matrix(X, "embeddings"), _matrix(coordinates, "coordinates", 2)
+        if len(X) != len(coordinates):
+            raise E2TError(f"{len(X)} embeddings but {len(coordinates)} coordinates; give one row a document to both")
+        if len(X) < MINIMUM_ROWS:
+            raise E2TError(f"{len(X)} documents are too few to fit a map; give {MINIMUM_ROWS} or more")
+        if resume and checkpoint_dir is None:
+            raise E2TError("resume needs the checkpoint_dir of the run to go on from")
+        self._describe(X, coordinates)
+        self._build()
+        X, xy = self._scaled(X), self.scaler_.transform(coordinates).astype(np.float32)
+        checkpoint = Checkpoint(resolve(checkpoint_dir) if checkpoint_dir else None, self.settings, X, xy)
+        rows, held_out = (Rows.of(X[part], xy[part]) for part in (self.train_, self.held_out_))
+        self.history_: History = train(
+            self._encoder,
+            self._decoder,
+            rows,
+            held_out,
+            self.settings,
+            checkpoint,
+            unit=self._unit,
+            spacing=neighbor_distance(xy),
+            resume=resume,
+            progress=progress,
+        )
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Place embeddings on the map.
+
+        Args:
+            X: (n, d).
+
+        Returns:
+            (n, 2) float32, in the layout's own units.
+
+        Raises:
+            E2TError: not fitted; not finite; not d wide.
+        """
+        self._require_fitted()
+        X = self._scaled(_matrix(X, "embeddings", self._dimension))
+        return self.scaler_.inverse_transform(self._encode(X)).astype(np.float32)
+
+    def inverse_transform(
+        self, xy: np.ndarray, return_confidence: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """The embedding expected at each point of the map.
+
+        Args:
+            xy: (n, 2), in the layout's own units.
+            return_confidence: also return, for each point, the length of the expected embedding before it is
+                normalised: about 1 where the documents around agree, about 0 where they have nothing in common. Off
+                the map it means nothing: see `distance_to_layout`.
+
+        Returns:
+            (n, d) float32, unit rows if the training rows were; with the confidence, also (n,) float32.
+
+        Raises:
+            E2TError: not fitted; not finite; not two columns.
+        """
+        self._require_fitted()
+        expected = self._decode(self.scaler_.transform(_matrix(xy, "coordinates", 2)).astype(np.float32))
+        length = np.linalg.norm(expected, axis=1)
+        embeddings = expected / np.maximum(length, 1e-12)[:, None] if self._unit else expected * self._scale
+        return (embeddings, length) if return_confidence else embeddings
+
+    def distance_to_layout(self, xy: np.ndarray) -> np.ndarray:
+        """Distance of each point (n, 2) from the nearest training document, in neighbour distances: (n,) float64.
+
+        Far above 1 means off the map, where `inverse_transform` extrapolates.
+        """
+        self._require_fitted()
+        points = _matrix(xy, "coordinates", 2)
+        nearest = NearestNeighbors(n_neighbors=1).fit(self.layout_).kneighbors(points)[0]
+        return nearest[:, 0] / self.neighbor_distance_
+
+    def save(self, folder: str | Path) -> None:
+        """Write config.pkl, scaler.pkl, encoder/ and decoder/, all or nothing.
+
+        Raises:
+            E2TError: not fitted; the folder cannot be written.
+        """
+        self._require_fitted()
+        config = {name: getattr(self, name) for name in _SAVED} | {"settings": asdict(self.settings)}
+        with atomic_folder(resolve(folder)) as temporary:
+            storage.write_pickle(temporary / "config.pkl", config)
+            storage.write_pickle(temporary / "scaler.pkl", self.scaler_)
+            storage.write_network(temporary / "encoder", self._encoder, self._encoder_config())
+            storage.write_network(temporary / "decoder", self._decoder, self._decoder_config())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "ParametricUMAP":
+        """Read what `save` wrote; outputs are identical. Nothing in the folder can run code.
+
+        Raises:
+            E2TError: a file is missing, damaged, or holds what it should not.
+        """
+        folder = resolve(folder)
+        config = storage.read_pickle(folder / "config.pkl", dict)
+        try:
+            umap = cls(MapSettings(**config["settings"]))
+            for name in _SAVED:
+                setattr(umap, name, config[name])
+        except (KeyError, TypeError) as error:
+            raise E2TError(f"{folder / 'config.pkl'}: incomplete or of another version ({error})") from None
+        umap.scaler_ = storage.read_pickle(folder / "scaler.pkl", StandardScaler)
+        umap._encoder = storage.read_network(folder / "encoder", build_encoder)
+        umap._decoder = storage.read_network(folder / "decoder", build_decoder)
+        umap._compile()
+        return umap
+
+    def _describe(self, X: np.ndarray, coordinates: np.ndarray) -> None:
+        shuffled = np.random.default_rng(self.settings.seed).permutation(len(X))
+        count = max(1, round(self.settings.held_out * len(X)))
+        self.held_out_, self.train_ = np.sort(shuffled[:count]), np.sort(shuffled[count:])
+        self.layout_ = coordinates[self.train_]
+        self.scaler_ = StandardScaler().fit(self.layout_)
+        self.neighbor_distance_ = neighbor_distance(coordinates)
+        lengths = np.linalg.norm(X, axis=1)
+        self._unit = bool(np.allclose(lengths, 1, atol=1e-3))
+        self._scale = float(np.sqrt(np.mean(lengths**2))) or 1.0
+        self._dimension = X.shape[1]
+
+    def _encoder_config(self) -> dict[str, Any]:
+        s = self.settings
+        return {"dimension": self._dimension, "widths": list(s.encoder_layers), "seed": s.seed}
+
+    def _decoder_config(self) -> dict[str, Any]:
+        s = self.settings
+        fourier = {"features": s.fourier_features, "width": s.fourier_width}
+        return self._encoder_config() | {"widths": list(s.decoder_layers)} | fourier
+
+    def _build(self) -> None:
+        self._encoder = build_encoder(**self._encoder_config())
+        self._decoder = build_decoder(**self._decoder_config())
+        self._compile()
+
+    def _compile(self) -> None:
+        self._encode, self._decode = _in_blocks(self._encoder), _in_blocks(self._decoder)
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        """Rows of length 1, or of mean square length 1: either way one loss and one learning rate fit."""
+        lengths = np.linalg.norm(X, axis=1, keepdims=True) if self._unit else self._scale
+        return (X / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+    def _require_fitted(self) -> None:
+        if not self._dimension:
+            raise E2TError("this ParametricUMAP is not fitted; call fit, or ParametricUMAP.load(folder)")
+
+
+_SAVED = ("held_out_", "train_", "layout_", "neighbor_distance_", "history_", "metrics_", "_dimension", "_unit", "_scale")
+
+
+def _in_blocks(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    call = tf.function(lambda block: network(block, training=False))
+
+    def run(rows: np.ndarray) -> np.ndarray:
+        padded = np.pad(rows, ((0, -len(rows) % BLOCK), (0, 0)))
+        blocks = [call(tf.constant(padded[i : i + BLOCK])).numpy() for i in range(0, len(padded), BLOCK)]
+        return np.concatenate(blocks)[: len(rows)]
+
+    return run
+
+
+def _checked(settings: MapSettings) -> MapSettings:
+    """Settings with tuples for lists (papermill has no tuples).
+
+    Raises:
+        E2TError: a field that no network or training run can have.
+    """
+    for name in ("encoder_layers", "decoder_layers"):
+        widths = getattr(settings, name)
+        if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
+            raise E2TError(f"{name} must be one or more positive widths, not {widths!r}")
+    for name, low, high in (
+        ("epochs", 0, None), ("fine_tune_epochs", 0, None), ("batch_size", 1, None), ("learning_rate", 0, None),
+        ("held_out", 0, 0.5), ("dropout", 0, 0.9), ("jitter", 0, None), ("weight_decay", 0, None), ("fourier_features", 1, None), ("fourier_width", 0, None),
+    ):  # fmt: skip
+        value = getattr(settings, name)
+        if not isinstance(value, int | float) or value < low or (high is not None and value > high):
+            wanted = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise E2TError(f"{name} must be a number {wanted}, not {value!r}")
+    return replace(
+        settings, encoder_layers=tuple(settings.encoder_layers), decoder_layers=tuple(settings.decoder_layers)
+    )
+
+
+def _matrix(values: Any, name: str, columns: int | None = None) -> np.ndarray:
+    try:
+        matrix = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise E2TError(f"{name}: not an array of numbers") from None
+    if matrix.ndim != 2 or not matrix.size or (columns and matrix.shape[1] != columns):
+        raise E2TError(f"{name}: shape {matrix.shape}; give (rows, {columns or 'dimension'})")
+    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+    if len(bad):
+        raise E2TError(f"{name}: row {bad[0]} holds a value that is not finite; mend or leave out that document")
+    return matrix
+
+
+def neighbor_distance(coordinates: np.ndarray) -> float:
+    """Median distance between nearest neighbours; duplicates say nothing about the spacing and are left out.
+
+    Raises:
+        E2TError: there are only duplicates.
+    """
+    nearest = NearestNeighbors(n_neighbors=1).fit(coordinates).kneighbors()[0][:, 0]
+    if not nearest.any():
+        raise E2TError("coordinates: every document lies on top of another; give a layout that tells them apart")
+    return float(np.median(nearest[nearest > 0]))

@@ -1,0 +1,132 @@
+"""Settings of every stage: one frozen dataclass each, with the training guide's defaults, and three profiles.
+
+A profile is a complete set of settings for one size of machine. One parameter moves between them:
+
+- `smoke`: seconds. The notebooks' committed outputs and the regression tests.
+- `quick`: minutes on a laptop CPU, offline, from the embedded base model.
+- `full`: the training guide's own settings, on a GPU, from microsoft/DialoGPT-medium.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from e2t_lib.errors import E2TError
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """Stage 01. How closely to look at a dataset folder."""
+
+    sample: int = 32  # documents re-embedded to see whether the embedder reproduces the stored embeddings
+    minimum_cosine: float = 0.98  # below it a stored and a fresh embedding are not of the same embedder
+    outlier_distance: float = 10.0  # median absolute deviations from the centre at which a coordinate is far outside
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """Stage 02. Parametric UMAP (embedding <-> x, y)."""
+
+    encoder_layers: tuple[int, ...] = (256, 128, 64)
+    decoder_layers: tuple[int, ...] = (64, 128, 256)
+    epochs: int = 100  # step 1, the autoencoder
+    fine_tune_epochs: int = 50  # step 2, on the layout
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    held_out: float = 0.1  # share of the documents that no step trains on
+    fourier_features: int = 64  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias
+    fourier_width: float = 0.5  # their frequency scale, in cycles per layout standard deviation
+    dropout: float = 0.5  # share of an embedding's components hidden from the encoder while it learns
+    jitter: float = 3.0  # shift of a place while the decoder learns, in median distances between neighbours
+    weight_decay: float = 0.1
+    encoder_only: bool = False  # the guide's literal step 2, which leaves the decoder behind (notebook 02 shows it)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Vec2TextSettings:
+    """Stage 03. Vec2Text (embedding -> text)."""
+
+    base_model: str = "microsoft/DialoGPT-medium"
+    max_length: int = 300  # tokens of a training text and of a generated one
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float = (
+        5e-4  # of the new parts; the language model's own layers take half (see `language_model_rate`)
+    )
+    language_model_rate: float = 0.5
+    weight_decay: float = 0.01
+    warmup: float = 0.05  # share of the steps
+    held_out: float = 0.1
+    prefix_length: int = 4  # prefix tokens made from the embedding
+    prefix_width: int = 1024  # hidden width of the projection to them
+    lexical_head: bool = True
+    lexical_width: int = 1024
+    lexical_rank: int = 256
+    dropout: float = 0.1  # on the embedding at the lexical head's door, which overfits first
+    max_steps: int = 0  # stop after this many optimiser steps; 0: all of them
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CorrectionSettings:
+    """Stage 04. The correction loop."""
+
+    num_beams: int = 4  # hypotheses kept a target
+    proposals: int = 4  # texts proposed a hypothesis and step
+    temperature: float = 0.7
+    max_correction_iterations: int = 5
+    embedding_tolerance: float = 0.1  # of 1 - cosine
+    max_length: int = 300
+    batch_size: int = 16  # targets written at a time
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Every stage's settings under one name."""
+
+    name: str
+    check: CheckSettings = field(default_factory=CheckSettings)
+    map: MapSettings = field(default_factory=MapSettings)
+    vec2text: Vec2TextSettings = field(default_factory=Vec2TextSettings)
+    correction: CorrectionSettings = field(default_factory=CorrectionSettings)
+    evaluation_documents: int = 200  # held-out documents whose text notebook 04 recovers
+    map_points: int = 12  # points notebook 05 asks about
+
+
+_FULL = Profile("full")
+_QUICK = Profile(
+    "quick",
+    vec2text=Vec2TextSettings(base_model="embedded", max_length=200, batch_size=16),
+    correction=CorrectionSettings(max_length=200, max_correction_iterations=3),
+    evaluation_documents=24,
+    map_points=6,
+)
+_SMOKE = Profile(
+    "smoke",
+    check=CheckSettings(sample=8),
+    map=MapSettings(epochs=20, fine_tune_epochs=40),
+    vec2text=Vec2TextSettings(base_model="embedded", max_length=32, batch_size=16, max_steps=12),
+    correction=CorrectionSettings(max_length=32, num_beams=2, proposals=2, max_correction_iterations=2),
+    evaluation_documents=6,
+    map_points=3,
+)
+PROFILES = {profile.name: profile for profile in (_SMOKE, _QUICK, _FULL)}
+
+
+def load_profile(name: str) -> Profile:
+    """The profile of that name.
+
+    Raises:
+        E2TError: there is none.
+    """
+    if name not in PROFILES:
+        raise E2TError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def override(settings: Settings, **values: Any) -> Settings:
+    """`settings` with the given fields changed; a value of None leaves its field as it is."""
+    return replace(settings, **{key: value for key, value in values.items() if value is not None})  # type: ignore[type-var]

@@ -1,0 +1,161 @@
+"""The correction loop: write, re-embed, keep the closest, aim again.
+
+    hypotheses ──embed──▶ residual = target - embedding ──▶ condition' = target + STEP * sum of residuals ──▶ write
+
+A beam of hypotheses is kept for each target. The best text ever seen is what is returned, and convergence is
+tested on it; both mistakes the other way round are common (a loop that forgets its best answer, or tests it
+before the update and never reports a first success).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from e2t_lib.settings import CorrectionSettings
+
+STEP = 0.5  # of the summed residual; .01 to .02 of cosine in the first steps, measured on held-out titles
+
+Write = Callable[[np.ndarray], list[str]]
+Embed = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A text and how near it lands to its target."""
+
+    text: str
+    cosine: float
+
+    @property
+    def distance(self) -> float:
+        """1 - cosine, the embedding distance."""
+        return 1.0 - self.cosine
+
+
+@dataclass(frozen=True)
+class CorrectionStep:
+    """One step of the trace: the beam after it, closest first, and the best text so far."""
+
+    iteration: int
+    beam: tuple[Hypothesis, ...]
+    best: Hypothesis
+
+
+@dataclass(frozen=True)
+class CorrectionResult:
+    """What the loop found for one target.
+
+    Attributes:
+        text: the best text ever seen.
+        cosine: of its embedding with the target.
+        iterations: correction steps taken until it converged, or all of them; 0: the first texts sufficed.
+        converged: its distance is within the tolerance.
+        trace: every step, from iteration 0.
+        embedding: of the text, (d,) float32.
+    """
+
+    text: str
+    cosine: float
+    iterations: int
+    converged: bool
+    trace: tuple[CorrectionStep, ...]
+    embedding: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def distance(self) -> float:
+        """1 - cosine, the embedding distance."""
+        return 1.0 - self.cosine
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A hypothesis with what the search needs of it; the root of a search has no text and no shift."""
+
+    text: str
+    embedding: np.ndarray
+    shift: np.ndarray  # sum of the residuals on the way to this text
+    cosine: float
+
+
+class _Search:
+    """The state of one target."""
+
+    def __init__(self, target: np.ndarray):
+        self.target = target
+        self.best = _Candidate("", target, np.zeros_like(target), -np.inf)
+        self.beam = [self.best]
+        self.trace: list[CorrectionStep] = []
+
+    def parents(self, count: int) -> list[_Candidate]:
+        """The beam, repeated until it is `count` long: duplicates are one, so it may be shorter than its width."""
+        return [self.beam[number % len(self.beam)] for number in range(count)]
+
+    def update(self, parents: Sequence[_Candidate], texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
+        """Take in one text a parent, and keep the closest."""
+        known = {candidate.text: candidate for candidate in self.beam if candidate.text}
+        for parent, text, embedding in zip(parents, texts, embeddings, strict=True):
+            shift = parent.shift + self.target - embedding
+            known.setdefault(text, _Candidate(text, embedding, shift, float(embedding @ self.target)))
+        self.beam = sorted(known.values(), key=lambda candidate: -candidate.cosine)[:width]
+        self.best = max(self.best, self.beam[0], key=lambda candidate: candidate.cosine)
+        beam = tuple(Hypothesis(candidate.text, candidate.cosine) for candidate in self.beam)
+        self.trace.append(CorrectionStep(len(self.trace), beam, Hypothesis(self.best.text, self.best.cosine)))
+
+    def converged(self, tolerance: float) -> bool:
+        return 1.0 - self.best.cosine <= tolerance
+
+    def result(self, tolerance: float) -> CorrectionResult:
+        return CorrectionResult(
+            text=self.best.text,
+            cosine=self.best.cosine,
+            iterations=len(self.trace) - 1,
+            converged=self.converged(tolerance),
+            trace=tuple(self.trace),
+            embedding=self.best.embedding,
+        )
+
+
+def correct(
+    targets: np.ndarray, write: Write, embed: Embed, settings: CorrectionSettings, *, progress: bool = False
+) -> list[CorrectionResult]:
+    """Find a text for each target embedding.
+
+    Args:
+        targets: (n, d) float32, unit rows.
+        write: (m, d) conditions -> m texts, sampled: equal conditions give different texts.
+        embed: texts -> (m, d) float32, unit rows; the embedder that made the targets.
+        settings: beam width, proposals a hypothesis, iterations, tolerance, targets at a time.
+        progress: show a progress bar over targets.
+
+    Returns:
+        One result a target, in order. At most num_beams * proposals * (max_correction_iterations + 1) texts are
+        tried for each.
+    """
+    results: list[CorrectionResult] = []
+    with tqdm(total=len(targets), desc="correcting", unit="text", disable=None if progress else True) as bar:
+        for start in range(0, len(targets), settings.batch_size):
+            searches = [_Search(target) for target in targets[start : start + settings.batch_size]]
+            for _ in range(settings.max_correction_iterations + 1):
+                active = [search for search in searches if not search.converged(settings.embedding_tolerance)]
+                if active:
+                    _step(active, write, embed, settings)
+            results += [search.result(settings.embedding_tolerance) for search in searches]
+            bar.update(len(searches))
+    return results
+
+
+def _step(searches: list[_Search], write: Write, embed: Embed, settings: CorrectionSettings) -> None:
+    """Propose, embed and keep, for all targets at once."""
+    budget = settings.num_beams * settings.proposals
+    parents = [search.parents(budget) for search in searches]
+    conditions = np.stack(
+        [search.target + STEP * parent.shift for search, own in zip(searches, parents, strict=True) for parent in own]
+    )
+    conditions /= np.linalg.norm(conditions, axis=1, keepdims=True)
+    texts = write(conditions.astype(np.float32))
+    embeddings = embed(texts)
+    for number, (search, own) in enumerate(zip(searches, parents, strict=True)):
+        part = slice(number * budget, (number + 1) * budget)
+        search.update(own, texts[part], embeddings[part], settings.num_beams)

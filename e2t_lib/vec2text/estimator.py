@@ -1,0 +1,319 @@
+"""Vec2Text: the face of the package; fit, invert, save, load."""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from e2t_lib.embedder import EMBEDDED, Embedder
+from e2t_lib.errors import E2TError
+from e2t_lib.files import atomic_folder, read_json, resolve, write_json
+from e2t_lib.settings import CorrectionSettings, Vec2TextSettings, override
+from e2t_lib.vec2text.bases import base_model_folder, load_base, load_language_model, load_tokenizer
+from e2t_lib.vec2text.batches import PairDataset
+from e2t_lib.vec2text.correction import CorrectionResult, correct
+from e2t_lib.vec2text.model import ConditionedLM, Conditioning, Sampling
+from e2t_lib.vec2text.training import History, remove_checkpoint, train, validation_loss
+
+ARCHITECTURE = ("prefix_length", "prefix_width", "lexical_head", "lexical_width", "lexical_rank")
+WRITE_BATCH = 64  # texts written at a time: past it a CPU gains nothing and the key-value cache leaves its own
+
+
+class Vec2Text:
+    """Embeddings to text, with a correction loop.
+
+    Args:
+        model: the conditioned language model.
+        tokenizer: its tokenizer.
+        embedder: makes and judges embeddings.
+        settings: those it was or will be trained with.
+        dimension: d, length of an embedding.
+    """
+
+    def __init__(
+        self, model: ConditionedLM, tokenizer: Any, embedder: Embedder, settings: Vec2TextSettings, dimension: int
+    ):
+        self.model, self.tokenizer, self.embedder = model, tokenizer, embedder
+        self.settings, self.dimension = settings, dimension
+        self._noise = torch.Generator()
+        self._fresh = False  # conditioning that has seen no text yet
+        self.history = History()
+        self.held_out: list[int] = []
+        self.trained_on = ""  # the dataset folder, which the service reads the nearest documents from
+
+    @classmethod
+    def from_base(cls, settings: Vec2TextSettings, embedder: Embedder) -> "Vec2Text":
+        """An untrained model: the language model of `settings.base_model` with fresh conditioning, seeded.
+
+        Raises:
+            E2TError: the base model is neither a folder, nor cached, nor reachable.
+        """
+        folder = base_model_folder() if settings.base_model == EMBEDDED else resolve(settings.base_model)
+        if (folder / "vec2text_config.json").exists():
+            return cls._from_conditioned(folder, settings, embedder)
+        language_model, tokenizer = load_base(settings.base_model)
+        torch.manual_seed(settings.seed)
+        dimension = embedder.dimension
+        tokens = language_model.get_input_embeddings().weight
+        conditioning = Conditioning(dimension, tokens.shape[1], len(tokens), settings, tokens.std().item())
+        model = ConditionedLM(language_model, conditioning, bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id)
+        self = cls(model.eval(), tokenizer, embedder, settings, dimension)
+        self._fresh = True
+        return self
+
+    @classmethod
+    def _from_conditioned(cls, folder: Path, settings: Vec2TextSettings, embedder: Embedder) -> "Vec2Text":
+        """Start from a vec2text model: its conditioning is kept, and with it the embedder it was trained for."""
+        record = read_json(folder / "vec2text_config.json")
+        if record["embedder"] != embedder.name:
+            raise E2TError(
+                f"base model {settings.base_model!r} was trained for embedder {record['embedder']!r}, not {embedder.name!r}; "
+                "pass a plain language model as the base, such as minilm-decoder, or embed with the former"
+            )
+        architecture = {key: record["settings"][key] for key in ARCHITECTURE}
+        settings = replace(settings, **architecture)
+        model, tokenizer = _load_model(folder, settings, record["dimension"])
+        return cls(model.eval(), tokenizer, embedder, settings, record["dimension"])
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        embeddings: np.ndarray,
+        *,
+        held_out: Sequence[int] | None = None,
+        checkpoint_dir: Path | None = None,
+        resume: bool = False,
+    ) -> "Vec2Text":
+        """Train on (embedding, text) pairs.
+
+        Args:
+            texts: n texts.
+            embeddings: (n, d) float32, unit rows, of the texts.
+            held_out: rows no step trains on; None: a seeded share of `settings.held_out`, at least one.
+            checkpoint_dir: where a killed run finds its state again; removed when training ends.
+            resume: go on from the checkpoint there, if there is one.
+
+        Raises:
+            E2TError: fewer than two pairs, or texts and embeddings that do not match.
+        """
+        self._check_pairs(texts, embeddings)
+        self.held_out = sorted(held_out) if held_out is not None else held_out_rows(len(texts), self.settings)
+        out = set(self.held_out)
+        rows = [row for row in range(len(texts)) if row not in out]
+        training, validation = (self._pairs(texts, embeddings, part) for part in (rows, self.held_out))
+        if self._fresh:
+            vocabulary = len(self.model.language_model.get_output_embeddings().weight)
+            self.model.conditioning.start_from_counts(training.token_counts(vocabulary))
+        self.history = train(
+            self.model, training, validation, self.settings, checkpoint_dir=checkpoint_dir, resume=resume
+        )
+        if checkpoint_dir is not None:
+            remove_checkpoint(checkpoint_dir)
+        return self
+
+    def _pairs(self, texts: Sequence[str], embeddings: np.ndarray, rows: Sequence[int]) -> PairDataset:
+        chosen = [texts[row] for row in rows]
+        return PairDataset(embeddings[list(rows)], chosen, self.tokenizer, self.settings.max_length)
+
+    def _check_pairs(self, texts: Sequence[str], embeddings: np.ndarray) -> None:
+        if len(texts) != len(embeddings) or len(texts) < 2:
+            raise E2TError(f"{len(texts)} texts and {len(embeddings)} embeddings: training needs two pairs or more")
+        if embeddings.shape[1] != self.dimension:
+            raise E2TError(
+                f"embeddings of {embeddings.shape[1]} dimensions, but embedder {self.embedder.name} makes {self.dimension}"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
+    def loss(self, texts: Sequence[str], embeddings: np.ndarray) -> float:
+        """Mean negative log-likelihood of texts given embeddings, in nats a token."""
+        self._check_pairs(texts, embeddings)
+        pairs = self._pairs(texts, embeddings, range(len(texts)))
+        return validation_loss(self.model, pairs, self.settings.batch_size)
+
+    def unigram_loss(self, texts: Sequence[str]) -> float:
+        """Nats a token of a model that knows the tokens' frequencies and nothing else: their entropy."""
+        counts = np.bincount(np.concatenate([self._ids(text) for text in texts]))
+        shares = counts[counts > 0] / counts.sum()
+        return float(-(shares * np.log(shares)).sum())
+
+    def likely_words(self, embedding: np.ndarray, count: int) -> list[str]:
+        """The whole-word tokens that the lexical head raises most for an embedding, (d,), beyond their frequency."""
+        head = self.model.conditioning
+        with torch.inference_mode():
+            logits = head.lexical_logits(torch.from_numpy(self._targets(embedding)).to(self.device))
+        if logits is None:
+            raise E2TError("this model has no lexical head")
+        raised = logits[0] - head.word_bias
+        words = (self.tokenizer.decode([token]) for token in raised.argsort(descending=True).tolist())
+        return list(itertools.islice((word.strip() for word in words if re.fullmatch(r" [a-zA-Z]{3,}", word)), count))
+
+    def cut(self, texts: Sequence[str]) -> list[str]:
+        """Texts as far as this model reads and writes: their first `max_length` tokens."""
+        return [self.tokenizer.decode(self._ids(text), skip_special_tokens=True).strip() for text in texts]
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"][: self.settings.max_length]
+
+    def write(self, embeddings: np.ndarray, sampling: Sampling | None = None, *, seed: int | None = None) -> list[str]:
+        """One text an embedding, without correction.
+
+        Args:
+            embeddings: (n, d) float32, unit rows.
+            sampling: temperature, beams, length; None: the defaults, at this model's max_length.
+            seed: starts the noise of sampling anew; None goes on from the call before.
+        """
+        sampling = sampling or Sampling(max_length=self.settings.max_length)
+        if seed is not None:
+            self._noise.manual_seed(seed)
+        texts: list[str] = []
+        for start in range(0, len(embeddings), WRITE_BATCH):
+            part = torch.from_numpy(np.ascontiguousarray(embeddings[start : start + WRITE_BATCH], dtype=np.float32))
+            ids = self.model.write(part.to(self.device), sampling, self._noise)
+            texts += [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return texts
+
+    def invert_embeddings(
+        self,
+        embeddings: np.ndarray,
+        *,
+        max_correction_iterations: int | None = None,
+        beam_width: int | None = None,
+        seed: int | None = None,
+        settings: CorrectionSettings | None = None,
+        progress: bool = False,
+    ) -> list[CorrectionResult]:
+        """The text of each embedding, by the correction loop.
+
+        Args:
+            embeddings: (n, d) float; rows are normalised.
+            max_correction_iterations, beam_width, seed: override the settings' own.
+            settings: everything else of the loop; None: the guide's defaults, at this model's max_length.
+            progress: show a progress bar.
+
+        Raises:
+            E2TError: embeddings of another length than this model's, or not finite, or zero.
+        """
+        targets = self._targets(embeddings)
+        settings = override(
+            settings or CorrectionSettings(max_length=self.settings.max_length),
+            max_correction_iterations=max_correction_iterations,
+            num_beams=beam_width,
+            seed=seed,
+        )
+        sampling = Sampling(temperature=settings.temperature, max_length=settings.max_length)
+        self._noise.manual_seed(settings.seed)
+        return correct(
+            targets,
+            lambda conditions: self.write(conditions, sampling),
+            self.embedder.encode,
+            settings,
+            progress=progress,
+        )
+
+    def _targets(self, embeddings: np.ndarray) -> np.ndarray:
+        embeddings = np.atleast_2d(np.asarray(embeddings, dtype=np.float32))
+        if embeddings.shape[1] != self.dimension:
+            raise E2TError(f"embeddings of {embeddings.shape[1]} dimensions; this model inverts {self.dimension}")
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
+        if len(bad):
+            raise E2TError(f"embedding {bad[0]} is zero or not finite: it points nowhere")
+        return embeddings / norms
+
+    def invert_strings(self, texts: Sequence[str], **options: Any) -> list[CorrectionResult]:
+        """Embed texts and recover them from their embeddings; options as for `invert_embeddings`."""
+        return self.invert_embeddings(self.embedder.encode(texts), **options)
+
+    def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int, **options: Any) -> list[CorrectionResult]:
+        """Texts on the great circle from embedding a to embedding b, both (d,), ends included (slerp)."""
+        a, b = self._targets(np.stack([a, b]))
+        angle = np.arccos(np.clip(a @ b, -1.0, 1.0))
+        shares = np.linspace(0.0, 1.0, steps)[:, None]
+        if angle < 1e-4:  # slerp divides by its sine
+            return self.invert_embeddings(np.repeat(a[None], steps, axis=0), **options)
+        return self.invert_embeddings(np.sin((1 - shares) * angle) * a + np.sin(shares * angle) * b, **options)
+
+    def save(self, folder: str | Path) -> None:
+        """Write vec2text_config.json, tokenizer/, language_model/ and embedding_model/, atomically.
+
+        The conditioning's weights stand in language_model/conditioning.safetensors.
+        """
+        with atomic_folder(Path(folder)) as new:
+            self.tokenizer.save_pretrained(new / "tokenizer")
+            self.model.language_model.save_pretrained(new / "language_model")
+            save_file(self.model.conditioning.state_dict(), new / "language_model" / "conditioning.safetensors")
+            self.embedder.save(new / "embedding_model")
+            record = {
+                "base_model": self.settings.base_model,
+                "embedder": self.embedder.name,
+                "dimension": self.dimension,
+                "trained_on": self.trained_on,
+                "settings": asdict(self.settings),
+                "history": vars(self.history),
+                "held_out": self.held_out,
+            }
+            write_json(new / "vec2text_config.json", record)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, embedder: Embedder | Callable | None = None, device: str | None = None
+    ) -> "Vec2Text":
+        """Read what `save` wrote, ready for use.
+
+        Args:
+            folder: a vec2text model folder; "embedded": the embedded base model as it ships.
+            embedder: needed where the model was trained with a function as its embedder.
+            device: None: a GPU where there is one.
+
+        Raises:
+            E2TError: the folder is no vec2text model; what is missing is named.
+        """
+        if str(folder) == EMBEDDED:
+            return cls.from_base(Vec2TextSettings(base_model=EMBEDDED), Embedder(device=device))
+        folder = resolve(folder)
+        record = read_json(folder / "vec2text_config.json")
+        known = {field.name for field in fields(Vec2TextSettings)}
+        settings = Vec2TextSettings(**{key: value for key, value in record["settings"].items() if key in known})
+        if embedder is None:
+            embedder = Embedder.load(folder / "embedding_model", device=device)
+        elif not isinstance(embedder, Embedder):
+            embedder = Embedder(embedder)
+        model, tokenizer = _load_model(folder, settings, record["dimension"])
+        self = cls(model.to(device or default_device()).eval(), tokenizer, embedder, settings, record["dimension"])
+        self.history, self.held_out = History(**record["history"]), record["held_out"]
+        self.trained_on = record["trained_on"]
+        return self
+
+
+def _load_model(folder: Path, settings: Vec2TextSettings, dimension: int) -> tuple[ConditionedLM, Any]:
+    language_model = load_language_model(folder / "language_model")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    tokens = language_model.get_input_embeddings().weight
+    conditioning = Conditioning(dimension, tokens.shape[1], len(tokens), settings)
+    conditioning.load_state_dict(load_file(folder / "language_model" / "conditioning.safetensors"))
+    return ConditionedLM(
+        language_model, conditioning, bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id
+    ), tokenizer
+
+
+def held_out_rows(count: int, settings: Vec2TextSettings) -> list[int]:
+    """A seeded share of the rows, at least one, in order."""
+    number = max(1, round(settings.held_out * count))
+    return sorted(np.random.default_rng(settings.seed).permutation(count)[:number].tolist())
+
+
+def default_device() -> str:
+    """The first of cuda, mps and cpu that is there."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

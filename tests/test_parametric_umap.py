@@ -1,0 +1,255 @@
+"""Parametric UMAP: a given layout, carried both ways."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from e2t_lib.errors import E2TError
+from e2t_lib.parametric_umap import ParametricUMAP, evaluate_map, training
+from e2t_lib.settings import MapSettings
+
+SMALL = MapSettings(encoder_layers=(32,), decoder_layers=(32,), epochs=12, fine_tune_epochs=40, fourier_features=16)
+GUIDE_METRICS = {"coordinate_mse", "coordinate_mae", "embedding_mse", "embedding_mae", "avg_cosine_similarity"}
+
+
+def sheet(rows=200, dimension=24, seed=0):
+    """Unit embeddings that bend with their place (x, y), noise added; x in tens and y in hundredths."""
+    random = np.random.default_rng(seed)
+    xy = random.uniform(-1, 1, (rows, 2))
+    bends = np.concatenate([xy, np.sin(3 * xy), np.cos(3 * xy)], axis=1) @ random.normal(size=(6, dimension))
+    X = bends + 0.3 * random.normal(size=bends.shape)
+    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32), xy * [10, 0.01] + [50, 0]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return sheet()
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return ParametricUMAP(SMALL).fit(*data, progress=False)
+
+
+@pytest.fixture(scope="module")
+def figures(fitted, data):
+    return evaluate_map(fitted, *data)
+
+
+@pytest.fixture(scope="module")
+def saved(fitted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "parametric_umap"
+    fitted.save(folder)
+    return folder
+
+
+def test_held_out_documents_decode_better_than_the_mean_vector_and_below_the_ceiling(figures):
+    held_out = figures["held_out"]
+    assert held_out["avg_cosine_similarity"] > held_out["mean_vector_cosine"] + 0.3
+    assert held_out["avg_cosine_similarity"] > held_out["knn_cosine"] - 0.02
+    assert 0.8 < held_out["fraction_of_ceiling"] < 1.05
+
+
+def test_both_parts_report_the_five_metrics_of_the_guide_and_every_figure_is_finite(figures):
+    assert list(figures) == ["held_out", "training"]
+    for part in figures.values():
+        assert part.keys() >= GUIDE_METRICS
+        assert all(type(value) is float and np.isfinite(value) for value in part.values())
+
+
+def test_transform_answers_in_the_units_of_the_layout(fitted, data, figures):
+    X, coordinates = data
+    placed = fitted.transform(X)
+    assert placed.shape == (200, 2) and placed.dtype == np.float32
+    error = np.sqrt(np.mean((placed - coordinates)[fitted.held_out_] ** 2, axis=0))
+    assert (error < 0.5 * coordinates.std(axis=0)).all()
+    assert figures["held_out"]["coordinate_mse"] == pytest.approx(np.mean(error**2))
+
+
+def test_inverse_transform_gives_unit_rows_and_a_confidence_between_0_and_about_1(fitted, data):
+    embeddings, confidence = fitted.inverse_transform(data[1], return_confidence=True)
+    assert embeddings.shape == (200, 24) and embeddings.dtype == np.float32
+    assert np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+    assert confidence.shape == (200,) and 0.5 < confidence.mean() < 1.05
+
+
+def test_the_round_trip_from_the_map_comes_back_near_its_start(figures):
+    assert figures["held_out"]["round_trip_error"] < 3
+
+
+def test_encoder_only_leaves_the_decoder_behind(data, figures):
+    literal = ParametricUMAP(SMALL, encoder_only=True).fit(*data, progress=False)
+    left_behind = evaluate_map(literal, *data)["held_out"]["avg_cosine_similarity"]
+    assert left_behind < figures["held_out"]["avg_cosine_similarity"] - 0.2
+    assert list(literal.history_) == ["autoencoder", "encoder"]
+
+
+def test_a_row_has_the_same_place_alone_as_in_a_batch(fitted, data):
+    X, coordinates = data
+    assert np.array_equal(fitted.transform(X[7:8])[0], fitted.transform(X)[7])
+    assert np.array_equal(fitted.inverse_transform(coordinates[7:8])[0], fitted.inverse_transform(coordinates)[7])
+
+
+def test_history_has_a_training_and_a_held_out_loss_for_each_epoch(fitted):
+    assert {step: len(curves["loss"]) for step, curves in fitted.history_.items()} == {
+        "autoencoder": 12,
+        "decoder": 40,
+        "encoder": 40,
+    }
+    assert all(len(curves["loss"]) == len(curves["val_loss"]) for curves in fitted.history_.values())
+
+
+def test_held_out_and_training_rows_part_the_documents(fitted):
+    assert len(fitted.held_out_) == 20
+    assert sorted([*fitted.held_out_, *fitted.train_]) == list(range(200))
+
+
+def test_points_on_the_layout_are_near_it_and_others_far(fitted):
+    assert fitted.distance_to_layout(fitted.layout_[:3]).max() == 0
+    assert fitted.distance_to_layout([[1000, 0]])[0] > 100
+
+
+def test_the_saved_folder_holds_exactly_what_it_promises(saved):
+    assert sorted(str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()) == [
+        "config.pkl",
+        "decoder/config.json",
+        "decoder/model.safetensors",
+        "encoder/config.json",
+        "encoder/model.safetensors",
+        "scaler.pkl",
+    ]
+
+
+def test_a_loaded_map_in_another_process_answers_identically_and_says_nothing(fitted, saved, data, tmp_path):
+    X, coordinates = data
+    np.savez(tmp_path / "in.npz", X=X, xy=coordinates)
+    script = (
+        "import sys, numpy as np; from e2t_lib import ParametricUMAP; umap = ParametricUMAP.load(sys.argv[1]);"
+        "given = np.load(sys.argv[2] + '/in.npz');"
+        "np.savez(sys.argv[2] + '/out.npz', xy=umap.transform(given['X']), X=umap.inverse_transform(given['xy']))"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("TF_", "KERAS_"))}
+    run = subprocess.run(
+        [sys.executable, "-c", script, saved, tmp_path], capture_output=True, text=True, check=True, env=environment
+    )
+    assert run.stdout == run.stderr == ""
+    with np.load(tmp_path / "out.npz") as out:
+        assert np.array_equal(out["xy"], fitted.transform(X))
+        assert np.array_equal(out["X"], fitted.inverse_transform(coordinates))
+
+
+def test_a_loaded_map_keeps_its_settings_history_and_rows(fitted, saved):
+    loaded = ParametricUMAP.load(saved)
+    assert loaded.settings == fitted.settings
+    assert loaded.history_ == fitted.history_
+    assert np.array_equal(loaded.held_out_, fitted.held_out_)
+    assert loaded.neighbor_distance_ == fitted.neighbor_distance_
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.mark.parametrize("name", ["config.pkl", "scaler.pkl"])
+def test_a_pickle_that_would_run_code_is_refused_by_name_and_runs_nothing(fitted, tmp_path, name):
+    folder, marker = tmp_path / "umap", tmp_path / "executed"
+    fitted.save(folder)
+    (folder / name).write_bytes(pickle.dumps(Malicious(marker)))
+    with pytest.raises(E2TError, match=f"{name}.*mkdir"):
+        ParametricUMAP.load(folder)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["config.pkl", "scaler.pkl", "encoder/config.json", "decoder/model.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_missing_or_damaged_file_is_named(fitted, tmp_path, name, damage):
+    folder = tmp_path / "umap"
+    fitted.save(folder)
+    path = folder / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(E2TError, match=str(folder / name.split("/")[0])):
+        ParametricUMAP.load(folder)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_and_the_seed_decides(data, tmp_path, monkeypatch):
+    X, coordinates = data
+    settings = MapSettings(encoder_layers=(16,), decoder_layers=(16,), epochs=12, fine_tune_epochs=14)
+    whole = ParametricUMAP(settings).fit(X, coordinates, progress=False)
+
+    class PowerCut(Exception):
+        pass
+
+    saves = []
+
+    def save_then_fail(self, *arguments, save=training.Checkpoint.save):
+        save(self, *arguments)
+        saves.append(arguments[0].epoch)
+        if len(saves) == 3:  # epoch 10 of the second step
+            raise PowerCut
+
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr(training.Checkpoint, "save", save_then_fail)
+        ParametricUMAP(settings).fit(X, coordinates, checkpoint_dir=tmp_path, progress=False)
+    assert saves == [10, 12, 10]
+    resumed = ParametricUMAP(settings).fit(X, coordinates, checkpoint_dir=tmp_path, resume=True, progress=False)
+    assert resumed.history_ == whole.history_
+    assert np.array_equal(resumed.transform(X), whole.transform(X))
+    assert np.array_equal(resumed.inverse_transform(coordinates), whole.inverse_transform(coordinates))
+    with pytest.raises(E2TError, match="other settings or data"):
+        ParametricUMAP(settings, seed=1).fit(X, coordinates, checkpoint_dir=tmp_path, resume=True, progress=False)
+
+
+def test_ten_documents_of_any_length_are_enough_and_keep_their_length():
+    X, coordinates = sheet(rows=10, dimension=5)
+    umap = ParametricUMAP(SMALL, epochs=1, fine_tune_epochs=60).fit(7 * X + 1, coordinates, progress=False)
+    assert len(umap.held_out_) == 1
+    lengths = np.linalg.norm(umap.inverse_transform(coordinates), axis=1)
+    assert 3 < lengths.mean() < 10
+    assert evaluate_map(umap, 7 * X + 1, coordinates)["held_out"].keys() >= GUIDE_METRICS
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda X, xy: (X[:-1], xy), "199 embeddings but 200 coordinates"),
+        (lambda X, xy: (np.where(np.arange(200)[:, None] == 3, np.nan, X), xy), "embeddings: row 3"),
+        (lambda X, xy: (X, np.where(np.arange(200)[:, None] == 4, np.inf, xy)), "coordinates: row 4"),
+        (lambda X, xy: (X[:4], xy[:4]), "4 documents are too few"),
+        (lambda X, xy: (X, xy[:, :1]), "coordinates: shape"),
+        (lambda X, xy: (X, np.ones_like(xy)), "lies on top of another"),
+    ],
+)
+def test_data_that_cannot_be_a_map_are_refused_with_their_place(data, change, message):
+    with pytest.raises(E2TError, match=message):
+        ParametricUMAP(SMALL).fit(*change(*data), progress=False)
+
+
+def test_wrong_use_of_a_map_is_refused(fitted, data, tmp_path):
+    with pytest.raises(E2TError, match=r"shape \(200, 23\)"):
+        fitted.transform(data[0][:, :-1])
+    for unfitted in (
+        lambda u: u.transform(data[0]),
+        lambda u: u.inverse_transform(data[1]),
+        lambda u: u.save(tmp_path),
+    ):
+        with pytest.raises(E2TError, match="not fitted"):
+            unfitted(ParametricUMAP())
+    with pytest.raises(E2TError, match="fitted on 200 documents"):
+        evaluate_map(fitted, data[0][:50], data[1][:50])
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": -1}, {"learning_rate": "1e-4"}, {"encoder_layers": ()}, {"epoch": 3}])
+def test_a_setting_no_run_can_have_is_named(wrong):
+    with pytest.raises(E2TError, match=next(iter(wrong))):
+        ParametricUMAP(**wrong)

@@ -1,0 +1,216 @@
+"""Vec2Text: conditioning, training, saving, on a tiny GPT-2 checkpoint and on the MiniLM decoder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from e2t_lib.embedder import Embedder
+from e2t_lib.errors import E2TError
+from e2t_lib.settings import CorrectionSettings, Vec2TextSettings
+from e2t_lib.vec2text import Sampling, Vec2Text
+from e2t_lib.vec2text.batches import LengthBuckets, PairDataset
+from e2t_lib.vec2text.model import IGNORE
+
+WORDS = ["red", "blue", "green", "tall", "small", "old", "cat", "dog", "tree", "house", "river", "stone"]
+TEXTS = [f"{a} {b} {c}" for a in WORDS[:6] for b in WORDS[6:] for c in ("sleeps", "falls")]
+
+
+def hashed(texts: list[str]) -> np.ndarray:
+    """An embedder of 32 dimensions, not 384: the mean of fixed random word vectors."""
+    vectors = {word: np.random.default_rng(i).normal(size=32) for i, word in enumerate([*WORDS, "sleeps", "falls"])}
+    other = np.random.default_rng(99).normal(size=32)
+    return np.array([np.mean([vectors.get(w, other) for w in t.lower().split()] or [other], axis=0) for t in texts])
+
+
+def settings(base: Path, **overrides) -> Vec2TextSettings:
+    values = {"epochs": 12, "batch_size": 8, "max_length": 12, "learning_rate": 5e-3, "dropout": 0.0, **overrides}
+    return Vec2TextSettings(base_model=str(base), prefix_width=64, lexical_width=64, lexical_rank=16, **values)
+
+
+@pytest.fixture(scope="module")
+def trained(gpt2_folder):
+    embedder = Embedder(hashed)
+    model = Vec2Text.from_base(settings(gpt2_folder), embedder)
+    return model.fit(TEXTS, embedder.encode(TEXTS))
+
+
+def test_training_lowers_both_losses(trained):
+    history = trained.history
+    assert len(history.loss) == len(history.val_loss) == 12
+    assert history.loss[-1] < 0.5 * history.loss[0]
+    assert history.val_loss[-1] < 0.5 * history.val_loss[0]
+
+
+def test_the_text_depends_on_the_embedding(trained):
+    embeddings = trained.embedder.encode(TEXTS)
+    right = trained.loss(TEXTS, embeddings)
+    assert right < trained.loss(TEXTS, np.roll(embeddings, 7, axis=0)) - 1.0
+
+
+def test_greedy_text_of_a_known_embedding_has_its_words(trained):
+    rows = [row for row in range(len(TEXTS)) if row not in trained.held_out][:12]
+    written = trained.write(
+        trained.embedder.encode([TEXTS[row] for row in rows]), Sampling(temperature=0, max_length=8)
+    )
+    shared = [len(set(text.split()) & set(TEXTS[row].split())) for text, row in zip(written, rows, strict=True)]
+    assert np.mean(shared) > 2
+
+
+def test_beam_search_writes_too(trained):
+    texts = trained.write(trained.embedder.encode(TEXTS[:3]), Sampling(num_beams=4, max_length=8))
+    assert len(texts) == 3 and all(texts)
+
+
+def test_a_seed_decides_sampled_texts(trained):
+    embeddings = trained.embedder.encode(TEXTS[:6])
+    first, second = (trained.write(embeddings, Sampling(max_length=8), seed=3) for _ in range(2))
+    assert first == second
+    assert first != trained.write(embeddings, Sampling(max_length=8, temperature=2.0), seed=4)
+
+
+def test_saved_and_loaded_model_has_the_tree_and_writes_the_same(trained, tmp_path):
+    trained.save(tmp_path / "vec2text")
+    names = sorted(path.name for path in (tmp_path / "vec2text").iterdir())
+    assert names == ["embedding_model", "language_model", "tokenizer", "vec2text_config.json"]
+    again = Vec2Text.load(tmp_path / "vec2text", embedder=hashed)
+    embeddings = trained.embedder.encode(TEXTS[:5])
+    assert again.write(embeddings, seed=0) == trained.write(embeddings, seed=0)
+    assert again.held_out == trained.held_out and again.history == trained.history
+    with pytest.raises(E2TError, match="hashed"):
+        Vec2Text.load(tmp_path / "vec2text")
+
+
+def test_a_trained_model_serves_as_base_for_further_training(trained, tmp_path):
+    trained.save(tmp_path / "vec2text")
+    embeddings = trained.embedder.encode(TEXTS)
+    again = Vec2Text.from_base(settings(tmp_path / "vec2text", epochs=1), trained.embedder)
+    assert again.loss(TEXTS, embeddings) == pytest.approx(trained.loss(TEXTS, embeddings), abs=1e-5)
+    with pytest.raises(E2TError, match="was trained for embedder 'hashed'"):
+        Vec2Text.from_base(settings(tmp_path / "vec2text"), Embedder(lambda texts: hashed(texts)))
+
+
+def test_padding_is_masked_out_of_the_loss(trained):
+    short, long = "red cat", "red cat sleeps falls tree house river"
+    embeddings = trained.embedder.encode([short, long])
+    alone = PairDataset(embeddings[:1], [short], trained.tokenizer, 12)
+    both = PairDataset(embeddings, [short, long], trained.tokenizer, 12)
+    padded = both.collate([both[0], both[1]])
+    row = {key: value[:1] for key, value in padded.items()}
+    assert (row["labels"] == IGNORE).any()
+    with torch.inference_mode():
+        expected = trained.model(**alone.collate([alone[0]]))
+        assert trained.model(**row).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_length_buckets_give_every_row_once_and_similar_lengths_together():
+    lengths = np.random.default_rng(0).integers(1, 200, size=500)
+    buckets = LengthBuckets(lengths, 16, seed=1)
+    batches = list(buckets)
+    assert sorted(row for batch in batches for row in batch) == list(range(500))
+    assert len(batches) == len(buckets)
+    spread = np.mean([np.ptp(lengths[batch]) for batch in batches])
+    assert spread < 0.1 * np.ptp(lengths)
+    assert list(buckets) == batches
+    buckets.set_epoch(1)
+    assert list(buckets) != batches
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(gpt2_folder, tmp_path, monkeypatch):
+    from e2t_lib.vec2text import training
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    embedder = Embedder(hashed)
+    embeddings = embedder.encode(TEXTS)
+    chosen = settings(gpt2_folder, epochs=2)
+    whole = Vec2Text.from_base(chosen, embedder).fit(TEXTS, embeddings)
+
+    killed = Vec2Text.from_base(chosen, embedder)
+    set_rates, calls = training._set_learning_rates, []
+
+    def die_at_step_six(*arguments):
+        calls.append(arguments)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        set_rates(*arguments)
+
+    monkeypatch.setattr(training, "_set_learning_rates", die_at_step_six)
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(TEXTS, embeddings, checkpoint_dir=tmp_path / "checkpoint")
+    assert json.loads((tmp_path / "checkpoint" / "progress.json").read_text())["step"] == 6
+
+    steps = []
+    monkeypatch.setattr(training, "_set_learning_rates", lambda *a: (steps.append(a), set_rates(*a)))
+    resumed = Vec2Text.from_base(chosen, embedder)
+    resumed.fit(TEXTS, embeddings, checkpoint_dir=tmp_path / "checkpoint", resume=True)
+    assert len(steps) == 2 * len(LengthBuckets(range(len(TEXTS) - len(whole.held_out)), 8, 0)) - 6
+    for key, value in whole.model.state_dict().items():
+        assert torch.allclose(value, resumed.model.state_dict()[key], atol=1e-6), key
+    assert resumed.history.val_loss == pytest.approx(whole.history.val_loss)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_the_minilm_decoder_starts_from_minilm_and_spells_case_and_spaces():
+    from e2t_lib.vec2text.bases import load_base
+
+    model, tokenizer = load_base("minilm-decoder")
+    text = "Transmon qubits in (2+1)-D: a Case Study\n\nWe measure $T_1$ for IBM's chip, twice."
+    assert tokenizer.decode(tokenizer(text)["input_ids"]).strip() == text
+    rows = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach(), dim=1)
+    token = {word: tokenizer.convert_tokens_to_ids("Ġ" + word) for word in ("quantum", "Quantum", "learning", "the")}
+    assert rows[token["quantum"]] @ rows[token["Quantum"]] > 0.9
+    assert rows[token["quantum"]] @ rows[token["learning"]] < 0.8
+
+
+def test_an_unreachable_base_model_is_one_clear_error(gpt2_folder):
+    with pytest.raises(E2TError, match=r"base model 'nobody/nothing'.*--base-model embedded"):
+        Vec2Text.from_base(Vec2TextSettings(base_model="nobody/nothing"), Embedder(hashed))
+
+
+def test_embeddings_that_do_not_fit_are_named(trained):
+    with pytest.raises(E2TError, match="7 dimensions; this model inverts 32"):
+        trained.invert_embeddings(np.ones((2, 7)))
+    with pytest.raises(E2TError, match="embedding 1 is zero or not finite"):
+        trained.invert_embeddings(np.stack([np.ones(32), np.zeros(32)]))
+    with pytest.raises(E2TError, match="3 texts and 2 embeddings"):
+        trained.fit(TEXTS[:3], np.ones((2, 32)))
+
+
+def test_interpolation_starts_and_ends_at_the_texts(trained):
+    a, b = trained.embedder.encode([TEXTS[0], TEXTS[-1]])
+    results = trained.interpolate(a, b, 3, settings=CorrectionSettings(max_length=8, max_correction_iterations=1))
+    assert len(results) == 3
+    first, last = results[0].embedding, results[-1].embedding
+    assert first @ a > first @ b and last @ b > last @ a
+
+
+def test_training_runs_in_two_processes(gpt2_folder, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_vec2text import TEXTS, hashed, settings\n"
+        "from e2t_lib.embedder import Embedder\n"
+        "from e2t_lib.vec2text import Vec2Text\n"
+        "embedder = Embedder(hashed)\n"
+        "model = Vec2Text.from_base(settings(sys.argv[2], epochs=2), embedder)\n"
+        "model.fit(TEXTS, embedder.encode(TEXTS))\n"
+        "print('LOSSES', model.history.val_loss, flush=True)\n"
+    )
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    command = [sys.executable, *launch, str(script)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    out = subprocess.run(
+        [*command, str(Path(__file__).parent), str(gpt2_folder)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=environment,
+    )
+    assert out.returncode == 0, out.stderr[-2000:]
+    losses = [line for line in out.stdout.splitlines() if line.startswith("LOSSES")]
+    assert len(losses) == 2 and losses[0] == losses[1]
