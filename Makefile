@@ -2,7 +2,7 @@
 #   make run    install, then the whole pipeline from data checks to generated text, offline
 #   make test   install, then everything CI runs
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 

@@ -3,6 +3,7 @@
 The public names below are imported on first use: `import e2t_lib` loads neither TensorFlow nor torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from e2t_lib.vec2text import Vec2Text
 
 __version__ = "0.1.0"
+
+# Read by libraries when they are imported, by us or by others (umap-learn imports TensorFlow), hence here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else a page of notes on stderr where there is no GPU
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning at every fork
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of the libraries below; ours stay
 
 _HOME = {
     "Dataset": "dataset",

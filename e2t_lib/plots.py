@@ -126,6 +126,15 @@ def bars(
     return figure
 
 
+def grid_over(coordinates: np.ndarray, steps: int = 80) -> tuple[np.ndarray, tuple[int, int]]:
+    """Points of a regular grid over the map with a margin of 5 %, (steps * steps, 2), and the grid's shape."""
+    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
+    margin = 0.05 * (high - low)
+    axes = np.linspace(low - margin, high + margin, steps).T
+    x, y = np.meshgrid(*axes)
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32), x.shape
+
+
 def confidence_field(
     coordinates: np.ndarray, grid: np.ndarray, confidence: np.ndarray, shape: tuple[int, int]
 ) -> "Figure":

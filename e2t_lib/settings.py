@@ -36,7 +36,7 @@ class MapSettings:
     learning_rate: float = 3e-3
     held_out: float = 0.1  # share of the documents that no step trains on
     fourier_features: int = 64  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias
-    fourier_width: float = 0.5  # their frequency scale, in cycles per layout standard deviation
+    fourier_width: float = 0.8  # their frequency scale, in cycles per layout standard deviation
     dropout: float = 0.5  # share of an embedding's components hidden from the encoder while it learns
     jitter: float = 3.0  # shift of a place while the decoder learns, in median distances between neighbours
     weight_decay: float = 0.1

@@ -1,6 +1,5 @@
 """What every notebook needs around its own work: profile, folders, results as files, checked numbers."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,17 +55,10 @@ def open_stage(name: str, *, profile: str, data_dir: str, models_dir: str, run_d
     Raises:
         E2TError: unknown profile, or no such data folder.
     """
-    _quiet()
     stage = Stage(name, load_profile(profile), *(resolve(folder) for folder in (data_dir, models_dir, run_dir)))
     if not stage.data_dir.is_dir():
         raise E2TError(f"{data_dir}: no such dataset folder; make one with `e2t build --input FILE --out {data_dir}`")
     return stage
-
-
-def _quiet() -> None:
-    """Progress bars of the libraries below say nothing about this project; ours stay."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def say(name: str, value: float, low: float, high: float) -> None:

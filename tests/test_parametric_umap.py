@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,17 +13,17 @@ from e2t_lib.errors import E2TError
 from e2t_lib.parametric_umap import ParametricUMAP, evaluate_map, training
 from e2t_lib.settings import MapSettings
 
-SMALL = MapSettings(encoder_layers=(32,), decoder_layers=(32,), epochs=12, fine_tune_epochs=40, fourier_features=16)
+SMALL = MapSettings(encoder_layers=(32,), decoder_layers=(32,), epochs=12, fine_tune_epochs=150, fourier_features=16)
 GUIDE_METRICS = {"coordinate_mse", "coordinate_mae", "embedding_mse", "embedding_mae", "avg_cosine_similarity"}
 
 
 def sheet(rows=200, dimension=24, seed=0):
-    """Unit embeddings that bend with their place (x, y), noise added; x in tens and y in hundredths."""
+    """Unit embeddings that bend with their place (x, y), noise added; the layout is neither centred nor scaled."""
     random = np.random.default_rng(seed)
     xy = random.uniform(-1, 1, (rows, 2))
     bends = np.concatenate([xy, np.sin(3 * xy), np.cos(3 * xy)], axis=1) @ random.normal(size=(6, dimension))
     X = bends + 0.3 * random.normal(size=bends.shape)
-    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32), xy * [10, 0.01] + [50, 0]
+    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32), 10 * xy + [50, -3]
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,8 @@ def test_a_row_has_the_same_place_alone_as_in_a_batch(fitted, data):
 def test_history_has_a_training_and_a_held_out_loss_for_each_epoch(fitted):
     assert {step: len(curves["loss"]) for step, curves in fitted.history_.items()} == {
         "autoencoder": 12,
-        "decoder": 40,
-        "encoder": 40,
+        "decoder": 150,
+        "encoder": 150,
     }
     assert all(len(curves["loss"]) == len(curves["val_loss"]) for curves in fitted.history_.values())
 
@@ -184,7 +185,7 @@ def test_a_missing_or_damaged_file_is_named(fitted, tmp_path, name, damage):
 
 def test_a_resumed_run_equals_an_uninterrupted_one_and_the_seed_decides(data, tmp_path, monkeypatch):
     X, coordinates = data
-    settings = MapSettings(encoder_layers=(16,), decoder_layers=(16,), epochs=12, fine_tune_epochs=14)
+    settings = replace(SMALL, epochs=12, fine_tune_epochs=14, encoder_only=True)  # two steps: less to compile
     whole = ParametricUMAP(settings).fit(X, coordinates, progress=False)
 
     class PowerCut(Exception):
@@ -212,7 +213,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_the_seed_decides(data, tm
 
 def test_ten_documents_of_any_length_are_enough_and_keep_their_length():
     X, coordinates = sheet(rows=10, dimension=5)
-    umap = ParametricUMAP(SMALL, epochs=1, fine_tune_epochs=60).fit(7 * X + 1, coordinates, progress=False)
+    umap = ParametricUMAP(SMALL, epochs=0).fit(7 * X + 1, coordinates, progress=False)
     assert len(umap.held_out_) == 1
     lengths = np.linalg.norm(umap.inverse_transform(coordinates), axis=1)
     assert 3 < lengths.mean() < 10

@@ -1,23 +1,36 @@
-"""A dataset folder from any documents: embeddings by the embedder, coordinates by umap-learn."""
+"""A dataset folder from any documents: embed them, lay them out, write the three files."""
 
 import gzip
 import json
 import lzma
-import warnings
-from collections.abc import Callable, Iterator
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from e2t_lib.dataset.loading import COORDINATES, DESCRIPTION, EMBEDDINGS, METADATA, document_text, write_records
+from e2t_lib.dataset.records import (
+    COORDINATES,
+    DESCRIPTION,
+    EMBEDDINGS,
+    METADATA,
+    TEXT_TEMPLATE,
+    is_names,
+    is_text,
+    shown,
+    text_of,
+)
 from e2t_lib.embedder import Embedder
 from e2t_lib.errors import E2TError
-from e2t_lib.files import atomic_folder, resolve, write_json
+from e2t_lib.files import atomic_folder, resolve, write_json, write_text
 
-OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
-OWN_FILES = {f"{stem}{suffix}" for stem in (EMBEDDINGS, METADATA, COORDINATES) for suffix in (".json", ".parquet")}
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+UNDESCRIBED = {"licence": "unknown", "provenance": "unknown", "synthetic": False}
 
 
 def build_dataset(
@@ -28,131 +41,182 @@ def build_dataset(
     seed: int = 0,
     neighbors: int = 15,
     min_dist: float = 0.1,
-    limit: int = 0,
     description: dict[str, Any] | None = None,
+    limit: int = 0,
 ) -> Path:
-    """Make a dataset folder.
+    """Make a dataset folder of a JSON Lines file of documents.
 
     Args:
-        input_file: JSON lines (.jsonl, .jsonl.xz, .jsonl.gz) with document_id, title and content; further fields
-            are kept in the metadata.
-        out_folder: made, or replaced if it is a dataset folder already.
-        embedder: makes the embeddings.
-        seed, neighbors, min_dist: of umap-learn (cosine metric). A seed makes UMAP use one thread.
-        limit: only the first so many documents; 0: all.
-        description: further entries of dataset.json, such as licence and provenance.
+        input_file: .jsonl, .jsonl.gz or .jsonl.xz; `document_id`, `title` and `content` required, every other field
+            kept in the metadata.
+        out_folder: made, or replaced if it holds a dataset and nothing else.
+        embedder: of the texts.
+        seed, neighbors, min_dist: of umap-learn's UMAP with cosine distance; neighbours are at most n - 1.
+        description: licence, provenance, synthetic (bool) and whatever else dataset.json is to say.
+        limit: read the first so many documents; 0 reads all.
+
+    Returns:
+        The folder, absolute.
 
     Raises:
-        E2TError: a missing or broken input, by line; or the folder holds something else.
+        E2TError: input missing or broken (with its line), fewer than three documents, impossible settings, or a folder of other files.
     """
-    source, folder = resolve(input_file), Path(out_folder).absolute()
-    _refuse_foreign(folder)
-    documents = read_documents(source, limit)
-    texts = [document_text(document["title"], document["content"]) for document in documents]
-    embeddings = embedder.encode(texts, progress=True)
-    places = umap_layout(embeddings, seed=seed, neighbors=neighbors, min_dist=min_dist)
-    ids = [document["document_id"] for document in documents]
-    described = {
+    _refuse_impossible_settings(seed, neighbors, min_dist, limit)
+    folder = resolve(out_folder)
+    _refuse_other_files(folder)
+    documents = read_documents(resolve(input_file), limit)
+    embeddings = embedder.encode(
+        [text_of(document["title"], document["content"]) for document in documents], progress=True
+    )
+    # Rounding moves a unit vector of 384 dimensions by a cosine of 1e-11 and halves the file. The layout is made
+    # of the rounded ones, so that it can be made again from the folder.
+    embeddings = embeddings.astype(np.float64).round(6) + 0.0
+    umap_settings = {
+        "n_neighbors": min(neighbors, len(documents) - 1),
+        "min_dist": min_dist,
+        "metric": "cosine",
+        "random_state": seed,
+        "init": "spectral" if len(documents) >= 5 else "random",  # no 2-D spectrum of so few points
+    }
+    coordinates = lay_out(embeddings, umap_settings)
+    about = {
+        "documents": len(documents),
         "embedder": embedder.name,
         "dimension": embeddings.shape[1],
         "normalised": True,
-        "text_template": "{title}\n\n{content}",
-        "documents": len(ids),
-        "layout": {
-            "method": "umap-learn",
-            "metric": "cosine",
-            "neighbors": neighbors,
-            "min_dist": min_dist,
-            "seed": seed,
-        },
-        "versions": {name: version(name) for name in ("umap-learn", "sentence-transformers")},
-        "source": source.name,
+        "text_template": TEXT_TEMPLATE,
+        **UNDESCRIBED,
         **(description or {}),
+        "umap": umap_settings,
+        "versions": {name: version(name) for name in ("umap-learn", "pynndescent", "numpy")},
     }
-    with atomic_folder(folder) as new:
-        vectors = [np.round(row.astype(float), 6).tolist() for row in embeddings]
-        rows = zip(ids, vectors, strict=True)
-        write_records(new / f"{EMBEDDINGS}.json", [{"document_id": key, "embedding": row} for key, row in rows])
-        write_records(new / f"{METADATA}.json", documents)
-        layout = dict(zip(ids, np.round(places.astype(float), 5).tolist(), strict=True))
-        lines = ",\n".join(
-            f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(place)}" for key, place in layout.items()
-        )
-        (new / f"{COORDINATES}.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-        write_json(new / DESCRIPTION, described)
+    _write(folder, documents, embeddings, coordinates, about)
     return folder
 
 
 def read_documents(path: Path, limit: int = 0) -> list[dict[str, Any]]:
-    """The documents of a JSON lines file.
+    """The documents of a JSON Lines file, checked.
 
     Raises:
-        E2TError: missing file, broken line, missing field, empty text or repeated document_id, by line.
+        E2TError: with the line, for the first that is not a document or repeats an id; for fewer than three.
     """
     documents: list[dict[str, Any]] = []
-    first_lines: dict[str, int] = {}
-    for number, line in _lines(path):
-        document = _document(line, f"{path}, line {number}")
-        key = document["document_id"]
-        if key in first_lines:
-            raise E2TError(f"{path}, line {number}: document_id {key!r} stands already in line {first_lines[key]}")
-        first_lines[key] = number
+    seen: dict[str, int] = {}
+    for number, line in islice(_lines(path), limit or None):
+        document = _parsed(line, f"{path}: line {number}")
+        first = seen.setdefault(document["document_id"], number)
+        if first != number:
+            raise E2TError(f"{path}: line {number}: document_id {document['document_id']!r} is already on line {first}")
         documents.append(document)
-        if len(documents) == limit:
-            break
     if len(documents) < 3:
-        raise E2TError(f"{path}: {len(documents)} documents; a map needs three or more")
+        raise E2TError(f"{path}: {len(documents)} documents; a map needs at least 3")
     return documents
 
 
-def umap_layout(embeddings: np.ndarray, *, seed: int = 0, neighbors: int = 15, min_dist: float = 0.1) -> np.ndarray:
-    """2-D coordinates by umap-learn (McInnes et al. 2018, arXiv:1802.03426), (n, 2) float32.
+def lay_out(embeddings: np.ndarray, umap_settings: dict[str, Any]) -> np.ndarray:
+    """A 2-D layout by umap-learn (McInnes et al., arXiv:1802.03426), centred, of unit standard deviation.
 
-    Cosine metric, seeded, centred, and scaled by one factor so that the standard deviation over both axes is 1.
+    Args:
+        embeddings: (n, d), n >= 3.
+        umap_settings: keyword arguments of `umap.UMAP`.
+
+    Returns:
+        (n, 2) float64, rounded to 5 decimals; one scale for both axes, so that the shape stays.
     """
-    from umap import UMAP
+    with _without_tensorflow():
+        from umap import UMAP
 
-    rows = len(embeddings)
-    # The spectral start needs more points than it has dimensions to solve for.
-    start = "spectral" if rows > 10 else "random"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a seed means one thread, which umap-learn warns of at every fit
-        reducer = UMAP(
-            n_neighbors=min(neighbors, rows - 1), min_dist=min_dist, metric="cosine", random_state=seed, init=start
-        )
-        places = np.asarray(reducer.fit_transform(embeddings), dtype=np.float64)
-    places -= places.mean(axis=0)
-    return (places / places.std()).astype(np.float32)
+    bar = {"disable": None, "desc": "layout"}
+    layout = UMAP(**umap_settings, n_jobs=1, tqdm_kwds=bar).fit_transform(embeddings).astype(np.float64)
+    layout -= layout.mean(axis=0)
+    return (layout / layout.std()).round(5) + 0.0
+
+
+@contextmanager
+def _without_tensorflow() -> Iterator[None]:
+    # umap-learn imports TensorFlow, for a ParametricUMAP of its own, wherever it finds it: 6 of its 9 s, and a
+    # screen of log lines.
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["tensorflow"]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    opener = OPENERS.get(path.suffix, open)
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, line
+        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
+            yield from ((number, line) for number, line in enumerate(file, start=1) if line.strip())
     except FileNotFoundError:
         raise E2TError(f"{path}: no such file") from None
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
         raise E2TError(f"{path}: cannot be read ({error})") from None
 
 
-def _document(line: str, where: str) -> dict[str, Any]:
+def _parsed(line: str, where: str) -> dict[str, Any]:
     try:
         document = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise E2TError(f"{where}: not valid JSON at column {error.colno}: {error.msg}") from None
-    for key in ("document_id", "title", "content"):
-        value = document.get(key) if isinstance(document, dict) else None
-        if not isinstance(value, str) or not value.strip():
-            raise E2TError(f"{where}: {key} is missing or empty")
+        json.dumps(
+            document, ensure_ascii=False, allow_nan=False
+        ).encode()  # NaN and lone surrogates: parsed, but not JSON
+    except (ValueError, RecursionError) as error:
+        raise E2TError(f"{where}: not valid JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise E2TError(f'{where}: not an object {{"document_id": ..., "title": ..., "content": ...}}')
+    for name in ("document_id", "title", "content"):
+        if name not in document:
+            raise E2TError(f"{where}: the field {name} is missing")
+        if not is_text(document[name]):
+            raise E2TError(f"{where}: {name} is {shown(document[name])}; it must be a non-empty string")
+    for name in ("authors", "categories"):
+        if not is_names(document.get(name)):
+            raise E2TError(f"{where}: {name} is {shown(document[name])}; it must be a list of strings, or left out")
     return document
 
 
-def _refuse_foreign(folder: Path) -> None:
+def _refuse_impossible_settings(seed: int, neighbors: int, min_dist: float, limit: int) -> None:
+    allowed = {
+        f"seed {seed}: must be from 0 to 2**32 - 1": 0 <= seed < 2**32,
+        f"neighbors {neighbors}: must be at least 2": neighbors >= 2,
+        f"min_dist {min_dist}: must be from 0 to 1": 0 <= min_dist <= 1,
+        f"limit {limit}: must be 0 (all documents) or more": limit >= 0,
+    }
+    for message, fine in allowed.items():
+        if not fine:
+            raise E2TError(message)
+
+
+def _refuse_other_files(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise E2TError(f"{folder}: is a file; give a folder")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if names and not names & OWN_FILES:
-        raise E2TError(f"{folder}: holds other files ({sorted(names)[0]}); give a new folder")
+        raise E2TError(f"{folder}: is a file; name a folder to write the dataset to")
+    stems = {Path(name).stem for name in (EMBEDDINGS, METADATA, COORDINATES, DESCRIPTION)}
+    others = [
+        path.name for path in folder.glob("*") if path.stem not in stems or path.suffix not in (".json", ".parquet")
+    ]
+    if others:
+        raise E2TError(f"{folder}: holds other files ({min(others)}) that a build would remove; name another folder")
+
+
+def _write(
+    folder: Path,
+    documents: list[dict[str, Any]],
+    embeddings: np.ndarray,
+    coordinates: np.ndarray,
+    about: dict[str, Any],
+) -> None:
+    ids = [document["document_id"] for document in documents]
+    with atomic_folder(folder) as temporary:
+        rows = ({"document_id": i, "embedding": row.tolist()} for i, row in zip(ids, embeddings, strict=True))
+        _write_lines(temporary / EMBEDDINGS, "[]", (json.dumps(row, separators=(",", ":")) for row in rows))
+        _write_lines(temporary / METADATA, "[]", (json.dumps(document, ensure_ascii=False) for document in documents))
+        pairs = zip(ids, coordinates.tolist(), strict=True)
+        _write_lines(temporary / COORDINATES, "{}", (f"{json.dumps(i)}: {json.dumps(pair)}" for i, pair in pairs))
+        write_json(temporary / DESCRIPTION, about)
+
+
+def _write_lines(path: Path, brackets: str, lines: Iterable[str]) -> None:
+    """One document a line, so that a change of one document is a diff of one line."""
+    write_text(path, brackets[0] + "\n" + ",\n".join(lines) + "\n" + brackets[1] + "\n")

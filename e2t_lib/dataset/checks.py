@@ -1,237 +1,294 @@
-"""Everything that can be wrong with a dataset folder, each problem by file and document_id.
+"""Data checks: everything wrong with a dataset folder, each problem by file and document_id, none hiding another.
 
-One small function for each kind of mistake; all of them are run, so that one look shows all there is to mend.
+A check is a generator of problems over the records of the folder. To add one, write it and list it below.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from e2t_lib.dataset.loading import COORDINATES, DESCRIPTION, EMBEDDINGS, METADATA, RawDataset, document_text, read_raw
+from e2t_lib.dataset.records import (
+    DESCRIPTION,
+    Problem,
+    Records,
+    as_vector,
+    is_names,
+    is_string,
+    is_text,
+    read_records,
+    shown,
+    text_of,
+)
+from e2t_lib.embedder import EMBEDDED, Embedder
 from e2t_lib.errors import E2TError
 from e2t_lib.files import resolve
 from e2t_lib.settings import CheckSettings
 
 
-class CanEmbed(Protocol):
-    """What the checks need of an embedder."""
-
-    name: str
-
-    def encode(self, texts: list[str]) -> np.ndarray:
-        """(n, d) unit rows."""
-        ...
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing to mend."""
-
-    kind: str
-    file: str
-    message: str
-    document_id: str | None = None
-
-    @property
-    def where(self) -> str:
-        """The document, as a prefix."""
-        return "" if self.document_id is None else f"document {self.document_id}: "
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.where}{self.message}"
-
-
 @dataclass(frozen=True)
 class CheckReport:
-    """What the checks found.
+    """What `check_folder` found.
 
     Attributes:
-        folder: the dataset.
-        documents, dimension: its size, as far as it could be read.
-        problems: to mend before any training.
-        notes: worth knowing, not wrong.
+        folder: absolute.
+        counts: {file: records with a document_id}.
+        documents: document_ids that all three files hold.
+        dimension: of the embeddings; 0 if there are none.
+        embedder: name of the embedder that the stored embeddings were compared with.
+        cosines: {document_id: cosine of its stored and its fresh embedding}, of the sample.
+        problems: must be mended before training.
+        notes: worth a look, such as two documents with one text.
     """
 
     folder: Path
+    counts: dict[str, int]
     documents: int
     dimension: int
+    embedder: str
+    cosines: dict[str, float]
     problems: list[Problem]
-    notes: list[str] = field(default_factory=list)
+    notes: list[Problem]
 
-    def raise_for_problems(self) -> None:
-        """Raise E2TError unless all is well."""
-        if self.problems:
-            raise E2TError(f"{self.folder}: {len(self.problems)} problems, the first: {self.problems[0]}")
+    @property
+    def ok(self) -> bool:
+        """No problem was found."""
+        return not self.problems
 
 
 def check_folder(
-    folder: str | Path, settings: CheckSettings | None = None, embedder: CanEmbed | None = None
+    folder: str | Path, settings: CheckSettings | None = None, embedder: Embedder | None = None
 ) -> CheckReport:
-    """Run every check.
+    """Run every check on a dataset folder, and re-embed a sample of it.
 
     Args:
-        folder: the dataset folder.
-        settings: how closely to look.
-        embedder: what should have made the embeddings; None: the one named in dataset.json, else the embedded one.
+        folder: with the three files, JSON or Parquet, and perhaps dataset.json.
+        settings: how closely to look; a sample of 0 leaves the embedder out.
+        embedder: what made the embeddings, or anything with its `name` and `encode`; by default the one that
+            dataset.json names, or else the embedded one.
 
-    Raises:
-        E2TError: there is no such folder. Anything wrong inside is in the report.
+    Returns:
+        The report. A broken folder is a report with problems, never an exception.
     """
-    folder, settings = resolve(folder), settings or CheckSettings()
-    if not folder.is_dir():
-        raise E2TError(f"{folder}: no such dataset folder")
-    try:
-        raw = read_raw(folder)
-    except E2TError as error:
-        path, _, message = str(error).partition(": ")
-        return CheckReport(folder, 0, 0, [Problem("unreadable file", Path(path).name, message)])
-    problems = list(structural_problems(raw))
-    vectors = _vectors(raw)
-    if not problems:
-        problems += far_outside(raw, settings.outlier_distance)
-        problems += not_reproduced(raw, vectors, settings, embedder)
-    dimension = vectors.shape[1] if vectors is not None else 0
-    return CheckReport(folder, len(raw.embeddings), dimension, problems, list(_notes(raw)))
+    settings = settings or CheckSettings()
+    folder = resolve(folder)
+    records = read_records(folder)
+    problems = [*records.problems, *structural_problems(records), *empty_texts(records)]
+    problems += coordinates_far_outside(records, settings.outlier_distance)
+    name = embedder.name if embedder else str(records.description.get("embedder") or EMBEDDED)
+    cosines, mismatches = compare_with_embedder(records, settings, embedder or name)
+    return CheckReport(
+        folder=folder,
+        counts={table.file: len(table.ids) for table in records.tables},
+        documents=len(set.intersection(*(set(table.ids) for table in records.tables))),
+        dimension=records.dimension,
+        embedder=name,
+        cosines=cosines,
+        problems=problems + mismatches,
+        notes=[*repeated_texts(records), *repeated_embeddings(records)],
+    )
 
 
-def structural_problems(raw: RawDataset) -> Iterator[Problem]:
-    """What makes a folder unusable, whatever its embedder: ids, shapes, values, texts."""
-    if not raw.embeddings:
-        yield Problem("empty", raw.names[EMBEDDINGS], "holds no document")
-    yield from mismatched_ids(raw)
-    yield from bad_vectors(raw)
-    yield from bad_texts(raw)
-    yield from bad_coordinates(raw)
-
-
-def mismatched_ids(raw: RawDataset) -> Iterator[Problem]:
-    """Ids that are no strings, stand twice in a file, or are missing from another."""
-    ids = {
-        EMBEDDINGS: [key for key, _ in raw.embeddings],
-        METADATA: [record["document_id"] for record in raw.metadata],
-        COORDINATES: [key for key, _ in raw.coordinates],
-    }
-    for stem, keys in ids.items():
-        for row, key in enumerate(keys):
-            if not isinstance(key, str) or not key.strip():
-                yield Problem("bad id", raw.names[stem], f"record {row}: document_id is {key!r}, not a name")
-        for key, times in Counter(map(str, keys)).items():
+def repeated_ids(records: Records) -> Iterator[Problem]:
+    """A document_id that a file holds more than once."""
+    for table in records.tables:
+        for document_id, times in Counter(table.ids).items():
             if times > 1:
-                yield Problem("duplicate id", raw.names[stem], f"stands {times} times", key)
-    known = {stem: set(map(str, keys)) for stem, keys in ids.items()}
-    for stem in (METADATA, COORDINATES):
-        for key in sorted(known[EMBEDDINGS] - known[stem]):
-            yield Problem("missing id", raw.names[stem], f"missing, though it is in {raw.names[EMBEDDINGS]}", key)
-        for key in sorted(known[stem] - known[EMBEDDINGS]):
-            yield Problem("missing id", raw.names[EMBEDDINGS], f"missing, though it is in {raw.names[stem]}", key)
+                yield Problem(table.file, document_id, f"appears {times} times", "id")
 
 
-def bad_vectors(raw: RawDataset) -> Iterator[Problem]:
-    """Embeddings that are no list of finite numbers, have another length than the rest, or are zero."""
-    name = raw.names[EMBEDDINGS]
-    lengths = Counter(len(vector) for _, vector in raw.embeddings if isinstance(vector, list))
-    expected = raw.description.get("dimension") or (lengths.most_common(1)[0][0] if lengths else 0)
-    for key, vector in raw.embeddings:
-        if not isinstance(vector, list) or not vector:
-            yield Problem("bad embedding", name, "embedding is not a list of numbers", str(key))
-        elif len(vector) != expected:
-            yield Problem("wrong dimension", name, f"embedding has {len(vector)} dimensions, not {expected}", str(key))
-        elif (position := _first_bad_number(vector)) is not None:
-            message = f"embedding holds {vector[position]!r} at position {position}, not a finite number"
-            yield Problem("not finite", name, message, str(key))
-        elif not any(vector):
-            yield Problem("zero vector", name, "embedding is all zeros: it points nowhere", str(key))
+def mismatched_ids(records: Records) -> Iterator[Problem]:
+    """A document_id that not all files hold, named in the file that is odd: the one to lack it, or to have it alone."""
+    held = {table.file: set(table.ids) for table in records.tables if table.readable}
+    for document_id in dict.fromkeys(chain.from_iterable(table.ids for table in records.tables)):
+        holding = [file for file, ids in held.items() if document_id in ids]
+        lacking = [file for file in held if file not in holding]
+        if len(holding) == 1 and len(lacking) == 2:
+            yield Problem(holding[0], document_id, f"is in no other file: {' and '.join(lacking)} lack it", "id")
+        elif lacking:
+            yield Problem(lacking[0], document_id, f"is missing here, but is in {' and '.join(holding)}", "id")
 
 
-def bad_texts(raw: RawDataset) -> Iterator[Problem]:
-    """Titles and contents that are missing, no strings, or empty."""
-    for record in raw.metadata:
-        for key in ("title", "content"):
-            value = record.get(key)
-            if not isinstance(value, str) or not value.strip():
-                state = "missing" if value is None else "empty" if isinstance(value, str) else f"{value!r}, not a text"
-                yield Problem("empty text", raw.names[METADATA], f"{key} is {state}", str(record["document_id"]))
+def stated_dimension(records: Records) -> Iterator[Problem]:
+    """A description whose dimension no embedding has."""
+    stated = records.description.get("dimension")
+    if stated is not None and records.dimension and stated != records.dimension:
+        message = f"dimension {shown(stated)}, but the embeddings have {records.dimension}"
+        yield Problem(DESCRIPTION, "", message, "dimension")
 
 
-def bad_coordinates(raw: RawDataset) -> Iterator[Problem]:
+def wrong_dimensions(records: Records) -> Iterator[Problem]:
+    """An embedding that is no list, or longer or shorter than the others."""
+    for document_id, value, vector in _embeddings(records):
+        if not len(vector):
+            message = f"the embedding is {shown(value)}; it must be a list of {records.dimension or 'finite'} numbers"
+            yield Problem(records.embeddings.file, document_id, message, "dimension")
+        elif len(vector) != records.dimension:
+            message = f"the embedding has {len(vector)} dimensions instead of {records.dimension}"
+            yield Problem(records.embeddings.file, document_id, message, "dimension")
+
+
+def components_not_finite(records: Records) -> Iterator[Problem]:
+    """An embedding with a NaN, an infinity, a null, a string: the first such component is shown."""
+    for document_id, value, vector in _embeddings(records):
+        bad = np.flatnonzero(~np.isfinite(vector))
+        if len(bad):
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            message = f"component {bad[0]} (from 0) is {shown(value[bad[0]])}, not a finite float32 number{more}"
+            yield Problem(records.embeddings.file, document_id, message, "number")
+
+
+def zero_vectors(records: Records) -> Iterator[Problem]:
+    """An embedding without a direction, which has no cosine to anything."""
+    for document_id, _, vector in _embeddings(records):
+        if len(vector) and not vector.any():
+            yield Problem(records.embeddings.file, document_id, "the embedding is all zeros", "zero vector")
+
+
+def broken_texts(records: Records) -> Iterator[Problem]:
+    """A title or content that is no string; authors or categories that are no list of strings."""
+    for document_id, record in zip(records.metadata.ids, records.metadata.values, strict=True):
+        for name in ("title", "content"):
+            if not is_string(record.get(name)):
+                found = f"is {shown(record[name])}" if name in record else "is missing"
+                yield Problem(records.metadata.file, document_id, f"{name} {found}; it must be a string", "record")
+        for name in ("authors", "categories"):
+            if not is_names(record.get(name)):
+                message = f"{name} is {shown(record[name])}; it must be a list of strings, or left out"
+                yield Problem(records.metadata.file, document_id, message, "record")
+
+
+def broken_coordinates(records: Records) -> Iterator[Problem]:
     """Coordinates that are not two finite numbers."""
-    for key, place in raw.coordinates:
-        if not isinstance(place, list) or len(place) != 2 or _first_bad_number(place) is not None:
-            yield Problem("bad coordinates", raw.names[COORDINATES], f"{place!r} is not [x, y]", str(key))
+    for document_id, value in zip(records.coordinates.ids, records.coordinates.values, strict=True):
+        pair = as_vector(value)
+        if len(pair) != 2 or not np.isfinite(pair).all():
+            message = f"the coordinates are {shown(value)}; they must be two finite numbers [x, y]"
+            yield Problem(records.coordinates.file, document_id, message, "number")
 
 
-def far_outside(raw: RawDataset, limit: float) -> Iterator[Problem]:
-    """Coordinates more than `limit` median absolute deviations from the median, in x or in y.
+STRUCTURAL: tuple[Callable[[Records], Iterator[Problem]], ...] = (
+    repeated_ids,
+    mismatched_ids,
+    stated_dimension,
+    wrong_dimensions,
+    components_not_finite,
+    zero_vectors,
+    broken_texts,
+    broken_coordinates,
+)
 
-    A single far point shrinks the rest of the map to a dot, and with it every error measured on it.
+
+def structural_problems(records: Records) -> Iterator[Problem]:
+    """What makes a folder unusable; `load_dataset` raises the first."""
+    return chain.from_iterable(check(records) for check in STRUCTURAL)
+
+
+def empty_texts(records: Records) -> Iterator[Problem]:
+    """A title or content with nothing to read in it."""
+    for document_id, record in zip(records.metadata.ids, records.metadata.values, strict=True):
+        for name in ("title", "content"):
+            if is_string(record.get(name)) and not is_text(record[name]):
+                yield Problem(records.metadata.file, document_id, f"{name} is empty", "text")
+
+
+def coordinates_far_outside(records: Records, limit: float) -> Iterator[Problem]:
+    """A map point more than `limit` median absolute deviations from the median in x or y."""
+    pairs = [as_vector(value) for value in records.coordinates.values]
+    good = [row for row, pair in enumerate(pairs) if len(pair) == 2 and np.isfinite(pair).all()]
+    if not good:
+        return
+    points = np.array([pairs[row] for row in good], dtype=np.float64)
+    away = np.abs(points - np.median(points, axis=0))
+    spread = np.median(away, axis=0)
+    # With more than half of the points on one line the median deviation is 0, and every other point would be far.
+    spread = np.where(spread > 0, spread, away.mean(axis=0))
+    far = away / np.where(spread > 0, spread, 1)
+    for row, distances in zip(good, far, strict=True):
+        axis = int(distances.argmax())
+        if distances[axis] > limit:
+            value, times = pairs[row][axis], distances[axis]
+            message = f"{'xy'[axis]} = {value:g} is far outside: {times:.0f} times as far from the median as is usual"
+            yield Problem(records.coordinates.file, records.coordinates.ids[row], message, "outlier")
+
+
+def compare_with_embedder(
+    records: Records, settings: CheckSettings, embedder: Embedder | str
+) -> tuple[dict[str, float], list[Problem]]:
+    """Re-embed a seeded sample of the documents that have a sound embedding and text.
+
+    Args:
+        records: of the folder.
+        settings: size of the sample, least cosine.
+        embedder: or the name of one.
+
+    Returns:
+        {document_id: cosine of its stored and its fresh embedding}, and the embeddings that are not the embedder's.
     """
-    places = np.array([place for _, place in raw.coordinates], dtype=float)
-    deviation = np.abs(places - np.median(places, axis=0))
-    # Where more than half the points share a coordinate the median deviation is zero; the mean is not.
-    scale = np.where(np.median(deviation, axis=0) > 0, np.median(deviation, axis=0), deviation.mean(axis=0))
-    factors = (deviation / np.where(scale > 0, scale, 1.0)).max(axis=1)
-    for row in np.flatnonzero(factors > limit):
-        key, place = raw.coordinates[row]
-        message = f"[{place[0]:g}, {place[1]:g}] is far outside: {factors[row]:.0f} median deviations from the centre"
-        yield Problem("far outside", raw.names[COORDINATES], message, key)
-
-
-def not_reproduced(
-    raw: RawDataset, vectors: np.ndarray | None, settings: CheckSettings, embedder: CanEmbed | None
-) -> Iterator[Problem]:
-    """Stored embeddings that the embedder does not give for the stored text, in a seeded sample."""
-    if vectors is None:
-        return
+    stored, texts = _sound_embeddings(records), _texts(records)
+    common = sorted(stored.keys() & texts.keys())
+    sample = [common[i] for i in np.random.default_rng(0).permutation(len(common))[: settings.sample]]
+    if not sample:
+        return {}, []
     try:
-        embedder = embedder or _named_embedder(raw)
+        embedder = Embedder(embedder) if isinstance(embedder, str) else embedder
+        fresh = np.asarray(embedder.encode([texts[document_id] for document_id in sample]), dtype=np.float64)
     except E2TError as error:
-        yield Problem("unreachable embedder", DESCRIPTION, str(error))
-        return
-    count = min(settings.sample, len(vectors))
-    rows = np.sort(np.random.default_rng(0).choice(len(vectors), size=count, replace=False))
-    metadata = {record["document_id"]: record for record in raw.metadata}
-    keys = [raw.embeddings[row][0] for row in rows]
-    fresh = embedder.encode([document_text(metadata[key]["title"], metadata[key]["content"]) for key in keys])
-    name = raw.names[EMBEDDINGS]
-    if fresh.shape[1] != vectors.shape[1]:
-        sizes = f"{fresh.shape[1]} dimensions, the stored embeddings have {vectors.shape[1]}"
-        yield Problem("wrong embedder", name, f"embedder {embedder.name} makes {sizes}")
-        return
-    stored = vectors[rows] / np.linalg.norm(vectors[rows], axis=1, keepdims=True)
-    for key, cosine in zip(keys, (stored * fresh).sum(axis=1), strict=True):
-        if cosine < settings.minimum_cosine:
-            message = f"embedder {embedder.name} gives another embedding for its text (cosine {cosine:.2f})"
-            yield Problem("not reproduced", name, message, key)
+        return {}, [
+            Problem(DESCRIPTION, "", f"the stored embeddings cannot be compared with fresh ones: {error}", "embedder")
+        ]
+    file = records.embeddings.file
+    if fresh.shape[1] != records.dimension:
+        message = f"the embedder {embedder.name} makes {fresh.shape[1]} dimensions, stored are {records.dimension}"
+        return {}, [Problem(file, "", message, "embedder")]
+    old = np.array([stored[document_id] for document_id in sample], dtype=np.float64)
+    norms = np.linalg.norm(old, axis=1) * np.linalg.norm(fresh, axis=1)
+    cosines = dict(zip(sample, ((old * fresh).sum(axis=1) / norms).tolist(), strict=True))
+    tail = f"the embedder {embedder.name} gives the text is below {settings.minimum_cosine:g}"
+    return cosines, [
+        Problem(file, document_id, f"its cosine of {cosine:.3f} to the embedding {tail}", "embedder")
+        for document_id, cosine in cosines.items()
+        if cosine < settings.minimum_cosine
+    ]
 
 
-def _named_embedder(raw: RawDataset) -> CanEmbed:
-    from e2t_lib.embedder import EMBEDDED, Embedder
-
-    return Embedder(raw.description.get("embedder", EMBEDDED))
-
-
-def _notes(raw: RawDataset) -> Iterator[str]:
-    seen: dict[Any, str] = {}
-    for record in raw.metadata:
-        text = record.get("content")
-        if text in seen:
-            yield f"{raw.names[METADATA]}: document {record['document_id']}: same content as {seen[text]}"
-        elif isinstance(text, str):
-            seen[text] = record["document_id"]
+def repeated_texts(records: Records) -> Iterator[Problem]:
+    """Documents with the very same title and content."""
+    return _repeated(_texts(records), records.metadata.file, "text")
 
 
-def _vectors(raw: RawDataset) -> np.ndarray | None:
-    if any(True for _ in bad_vectors(raw)) or not raw.embeddings:
-        return None
-    return np.array([vector for _, vector in raw.embeddings], dtype=np.float32)
+def repeated_embeddings(records: Records) -> Iterator[Problem]:
+    """Documents with the very same embedding, which no decoder can tell apart."""
+    vectors = {document_id: vector.tobytes() for document_id, vector in _sound_embeddings(records).items()}
+    return _repeated(vectors, records.embeddings.file, "embedding")
 
 
-def _first_bad_number(values: Iterable[Any]) -> int | None:
-    for position, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            return position
-    return None
+def _repeated(values: Mapping[str, Hashable], file: str, what: str) -> Iterator[Problem]:
+    first: dict[Hashable, str] = {}
+    for document_id, value in values.items():
+        if first.setdefault(value, document_id) != document_id:
+            yield Problem(file, document_id, f"has the same {what} as {first[value]}", "duplicate")
+
+
+def _embeddings(records: Records) -> Iterator[tuple[str, Any, np.ndarray]]:
+    return zip(records.embeddings.ids, records.embeddings.values, records.vectors, strict=True)
+
+
+def _sound_embeddings(records: Records) -> dict[str, np.ndarray]:
+    return {
+        document_id: vector
+        for document_id, _, vector in _embeddings(records)
+        if len(vector) == records.dimension and np.isfinite(vector).all() and vector.any()
+    }
+
+
+def _texts(records: Records) -> dict[str, str]:
+    return {
+        document_id: text_of(record["title"], record["content"])
+        for document_id, record in zip(records.metadata.ids, records.metadata.values, strict=True)
+        if is_text(record.get("title")) and is_text(record.get("content"))
+    }

@@ -20,6 +20,7 @@ EMBEDDINGS = "all_embeddings.json"
 METADATA = "all_metadata.json"
 COORDINATES = "coordinates.json"
 DESCRIPTION = "dataset.json"
+TEXT_TEMPLATE = "{title}\n\n{content}"
 
 Kind = Literal["file", "record", "id", "dimension", "number", "zero vector", "text", "outlier", "embedder", "duplicate"]
 
@@ -40,8 +41,13 @@ class Problem:
     message: str
     kind: Kind
 
+    @property
+    def about(self) -> str:
+        """Document and message."""
+        return f"{self.document_id}: {self.message}" if self.document_id else self.message
+
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.document_id, self.message) if part)
+        return f"{self.file}: {self.about}"
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,6 @@ def read_records(folder: Path) -> Records:
 
 def as_vector(value: Any) -> np.ndarray:
     """A stored vector as float32, NaN in place of what is no number; empty where it is no vector at all."""
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "fiu":
-        value = value.tolist()
     if isinstance(value, list) and not set(map(type, value)) <= {float}:
         value = [_as_float(component) for component in value]
     if not isinstance(value, list | np.ndarray):
@@ -117,9 +121,27 @@ def as_vector(value: Any) -> np.ndarray:
         return np.asarray(value, dtype=np.float64).astype(np.float32)
 
 
+def text_of(title: str, content: str) -> str:
+    """The text of a document: the one place that joins it."""
+    return TEXT_TEMPLATE.format(title=title, content=content)
+
+
 def is_text(value: Any) -> bool:
-    """Whether the value is a string with something to read in it that UTF-8 can hold (no lone surrogate)."""
-    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= c <= "\udfff" for c in value)
+    """Whether the value is a string that UTF-8 can hold (no lone surrogate), and not blank."""
+    return is_string(value) and bool(value.strip())
+
+
+def is_string(value: Any) -> bool:
+    """Whether the value is a string that UTF-8 can hold (JSON can name a lone surrogate, no tokenizer takes one)."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def is_names(value: Any) -> bool:
+    """Whether the value can stand as authors or categories: a list of strings, or nothing."""
+    return value is None or (isinstance(value, list) and all(map(is_string, value)))
 
 
 def shown(value: Any) -> str:
@@ -170,8 +192,9 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> tuple[Any, list[Problem]
         return reader(path), []
     except E2TError as error:
         return None, [Problem(path.name, "", str(error).removeprefix(f"{path}: "), "file")]
-    except (OSError, ValueError, RecursionError) as error:  # pyarrow's own errors are ValueErrors too
-        return None, [Problem(path.name, "", f"cannot be read ({str(error).splitlines()[0]})", "file")]
+    except (OSError, ValueError, NotImplementedError, RecursionError) as error:  # pyarrow's errors are among these
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return None, [Problem(path.name, "", f"cannot be read ({reason})", "file")]
 
 
 def _embedding_rows(path: Path) -> Rows:
@@ -205,7 +228,9 @@ def _parquet_dicts(path: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     def plain(scalar: Any) -> Any:
-        is_vector = isinstance(scalar, pa.ListScalar) and scalar.is_valid and pa.types.is_floating(scalar.type.value_type)
+        is_vector = (
+            isinstance(scalar, pa.ListScalar) and scalar.is_valid and pa.types.is_floating(scalar.type.value_type)
+        )
         # A view into the column: as_py would make 384 Python floats a document.
         return scalar.values.to_numpy(zero_copy_only=False) if is_vector else scalar.as_py()
 

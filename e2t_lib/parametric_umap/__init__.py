@@ -27,7 +27,9 @@ def _silent_stderr() -> Iterator[None]:
 
 
 with _silent_stderr():
-    import tensorflow  # noqa: F401
+    import tensorflow
+
+tensorflow.get_logger().setLevel("ERROR")  # fitting several maps in a row is no misuse of tf.function
 
 from e2t_lib.parametric_umap.estimator import ParametricUMAP  # noqa: E402
 from e2t_lib.parametric_umap.metrics import evaluate_map  # noqa: E402

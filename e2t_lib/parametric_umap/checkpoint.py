@@ -41,7 +41,7 @@ class Checkpoint:
         self.path = folder / FILE if folder else None
         digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
         for array in (embeddings, coordinates):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
         self.fingerprint = digest.hexdigest()
 
     def save(self, progress: Progress, variables: Sequence[Any]) -> None:
@@ -53,7 +53,7 @@ class Checkpoint:
         if self.path is None:
             return
         described = {key: getattr(progress, key) for key in ("step", "epoch", "history", "best_loss")}
-        arrays = {f"variable_{i}": np.asarray(variable) for i, variable in enumerate(variables)}
+        arrays: dict[str, Any] = {f"variable_{i}": np.asarray(variable) for i, variable in enumerate(variables)}
         arrays |= {f"best_{i}": array for i, array in enumerate(progress.best)}
         temporary = self.path.with_name(f".{FILE}.{os.getpid()}")
         try:

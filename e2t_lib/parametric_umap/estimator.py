@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import tensorflow as tf
@@ -119,9 +119,13 @@ class ParametricUMAP:
         X = self._scaled(_matrix(X, "embeddings", self._dimension))
         return self.scaler_.inverse_transform(self._encode(X)).astype(np.float32)
 
-    def inverse_transform(
-        self, xy: np.ndarray, return_confidence: bool = False
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    @overload
+    def inverse_transform(self, xy: Any, return_confidence: Literal[False] = False) -> np.ndarray: ...
+
+    @overload
+    def inverse_transform(self, xy: Any, return_confidence: Literal[True]) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def inverse_transform(self, xy: Any, return_confidence: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The embedding expected at each point of the map.
 
         Args:
@@ -222,11 +226,21 @@ class ParametricUMAP:
         return (X / np.maximum(lengths, 1e-12)).astype(np.float32)
 
     def _require_fitted(self) -> None:
-        if not self._dimension:
+        if not hasattr(self, "history_"):
             raise E2TError("this ParametricUMAP is not fitted; call fit, or ParametricUMAP.load(folder)")
 
 
-_SAVED = ("held_out_", "train_", "layout_", "neighbor_distance_", "history_", "metrics_", "_dimension", "_unit", "_scale")
+_SAVED = (
+    "held_out_",
+    "train_",
+    "layout_",
+    "neighbor_distance_",
+    "history_",
+    "metrics_",
+    "_dimension",
+    "_unit",
+    "_scale",
+)
 
 
 def _in_blocks(network: Any) -> Callable[[np.ndarray], np.ndarray]:

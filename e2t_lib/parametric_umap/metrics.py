@@ -38,7 +38,7 @@ def evaluate_map(umap: "ParametricUMAP", X: np.ndarray, coordinates: np.ndarray)
         - knn_cosine, knn_neighbors: the mean embedding of the k nearest training rows on the layout instead of a
           decoder; k is the best of several by leave-one-out on the training rows.
         - mean_vector_cosine, random_pair_cosine: what knowing nothing of the place gives.
-        - trustworthiness: of the predicted coordinates (Venna & Kaski, 2001); nan for fewer than 4 rows.
+        - trustworthiness: of the predicted coordinates (Venna & Kaski, 2001); left out for fewer than 3 rows.
         - neighbor_recall: of the 10 training rows nearest to a row's place in the layout, the share that are also
           among the 10 nearest to its predicted place.
         - round_trip_error: median distance between xy and transform(inverse_transform(xy)), in neighbour distances.
@@ -122,15 +122,15 @@ def _network_figures(
         "embedding_mae": float(np.mean(np.abs(decoded - X))),
         "avg_cosine_similarity": mean_cosine(decoded, X),
         "avg_cosine_similarity_round_trip": mean_cosine(umap.inverse_transform(placed), X),
-        "trustworthiness": _trustworthiness(X, placed),
+        **_trustworthiness(X, placed),
         "neighbor_recall": float(np.mean(shared)),
         "round_trip_error": _median_distance(returned, coordinates) / umap.neighbor_distance_,
     }
 
 
-def _trustworthiness(X: np.ndarray, placed: np.ndarray) -> float:
+def _trustworthiness(X: np.ndarray, placed: np.ndarray) -> dict[str, float]:
     k = min(NEIGHBORS, (len(X) - 1) // 2)  # scikit-learn wants k < n / 2
-    return float(trustworthiness(X, placed, n_neighbors=k, metric="cosine")) if k else float("nan")
+    return {"trustworthiness": float(trustworthiness(X, placed, n_neighbors=k, metric="cosine"))} if k else {}
 
 
 def _median_distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -62,8 +62,8 @@ def recipe(
        the round trip. Not squared: between clusters the mean of two guesses is nowhere, their median is in one.
 
     The noise makes a few hundred rows generalise: the encoder sees a random half of an embedding, the decoder a
-    slightly shifted place, as kernel regression does. Held out, for 3,000 titles, that and the length take the
-    encoder's median error from 15 neighbour distances to 7.
+    slightly shifted place, as kernel regression does. For 2,700 titles, hidden components, lengths instead of
+    squares and a higher learning rate took the encoder's held-out median error from 15 neighbour distances to 6.5.
 
     Args:
         encoder, decoder: trained in place.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from e2t_lib.embedder import embedded_model_path
+from e2t_lib.embedder import EMBEDDED, embedded_model_path
 from e2t_lib.errors import E2TError
 from e2t_lib.files import project_root, resolve
 
@@ -35,7 +35,7 @@ def load_base(name: str) -> tuple[Any, Any]:
     Raises:
         E2TError: it is neither a folder, nor cached, nor reachable.
     """
-    if name == MINILM_DECODER:
+    if name in (EMBEDDED, MINILM_DECODER):
         tokenizer = load_tokenizer(base_model_folder() / "tokenizer")
         return minilm_decoder(tokenizer), tokenizer
     source = str(resolve(name)) if resolve(name).is_dir() else name
