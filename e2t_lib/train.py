@@ -3,6 +3,7 @@
 Everything a user can get wrong is looked at before the first epoch; the checks that other commands share stand here.
 """
 
+import json
 import shutil
 import sys
 import tempfile
@@ -141,18 +142,12 @@ def _untrained(settings: Vec2TextSettings, embedder: Embedder, data_dir: str | P
 
 def _open_checkpoints(folder: Path, dataset: "Dataset", settings: list[Any], resume: bool) -> None:
     """Remove what an earlier training left, or see that it can be gone on from."""
-    made_with = {
-        "documents": dataset.document_ids,
-        "settings": [asdict(one) for one in settings],
-    }
+    made_with = {"documents": dataset.document_ids, "settings": [asdict(one) for one in settings]}
     record = folder / "training.json"
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    elif record.exists():
-        import json
-
-        if read_json(record) != json.loads(json.dumps(made_with)):
-            raise E2TError(f"{folder}: checkpoints of other settings or documents; train without --resume")
+    elif record.exists() and read_json(record) != json.loads(json.dumps(made_with)):
+        raise E2TError(f"{folder}: checkpoints of other settings or documents; train without --resume")
     write_json(record, made_with, indent=None)
 
 

@@ -168,7 +168,8 @@ def test_repeated_key_of_the_coordinates_is_an_error_though_json_would_drop_it(f
 
 def test_loading_needs_numpy_only(tmp_path):
     heavy = ("torch", "tensorflow", "transformers", "umap", "sklearn", "pandas", "pyarrow", "matplotlib", "scipy")
-    code = f"import sys; from e2t_lib.dataset import load_dataset; load_dataset(sys.argv[1]); print([n for n in {heavy} if n in sys.modules])"
+    code = "import sys; from e2t_lib.dataset import load_dataset; load_dataset(sys.argv[1])"
+    code += f"; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run(
         [sys.executable, "-c", code, str(SMALL)], capture_output=True, text=True, check=True, cwd=tmp_path
     )

@@ -59,7 +59,8 @@ def build_dataset(
         The folder, absolute.
 
     Raises:
-        E2TError: input missing or broken (with its line), fewer than three documents, impossible settings, or a folder of other files.
+        E2TError: input missing or broken (with its line), fewer than three documents, impossible settings, or a
+            folder of other files.
     """
     _refuse_impossible_settings(seed, neighbors, min_dist, limit)
     folder = resolve(out_folder)
