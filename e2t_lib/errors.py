@@ -6,3 +6,5 @@ class E2TError(Exception):
 
     The command line prints it on stderr and exits with code 2; a notebook shows it as the last line.
     """
+
+    exit_code = 2

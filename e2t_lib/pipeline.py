@@ -31,12 +31,14 @@ from e2t_lib.settings import load_profile
 from e2t_lib.train import require_base_model, require_writable
 
 OF_THE_RUN = ("profile", "data_dir", "models_dir", "run_dir", "resume")  # parameters that the pipeline itself sets
-DOORWAYS = {"cli.py", "pipeline.py", "report.py", "train.py"}  # sources that no notebook uses
+DOORWAYS = {"cli.py", "pipeline.py", "refresh.py", "report.py", "train.py"}  # sources that no notebook uses
 INTERACTIVE = "notebook"  # runs/notebook belongs to notebooks executed by hand, by nbval and by `refresh`
 
 
 class StageFailed(E2TError):
     """A cell failed or its kernel died."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], label: str
             parameters=parameters,
             kernel_name="python3",
             progress_bar={"desc": label, "leave": False, "disable": None},
-            kernel_manager_class=_this_interpreter(),
+            kernel_manager_class=this_interpreter(),
         )
     except papermill.PapermillExecutionError as error:
         raise StageFailed(f"{_last_cell(output)}: {_described(error.ename, error.evalue)}") from None
@@ -294,7 +296,7 @@ def _described(name: str, value: str) -> str:
     return first if name == E2TError.__name__ else f"{name}: {first}" if first else name
 
 
-def _this_interpreter() -> type:
+def this_interpreter() -> type:
     """A kernel manager that starts kernels of this very interpreter, whatever kernels a home directory holds."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -302,7 +304,7 @@ def _this_interpreter() -> type:
     class ThisInterpreter(AsyncKernelManager):
         @property
         def kernel_spec(self) -> KernelSpec:
-            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            argv = [sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"]
             return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     return ThisInterpreter
@@ -343,7 +345,7 @@ def _clear(run_dir: Path) -> None:
 def _library() -> Iterator[Path]:
     """Sources that notebooks use, and the base model that ships with them."""
     package = Path(__file__).parent
-    sources = (path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in {*DOORWAYS, "cli"})
+    sources = (path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in DOORWAYS)
     yield from sources
     yield from (path for path in (project_root() / "data" / "base_model").rglob("*") if path.is_file())
 

@@ -138,7 +138,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _stages(record: dict[str, Any], notebooks: dict[str, Any]) -> str:
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name, notebook in notebooks.items():
         link = Html(f'<a href="{escape(name)}.html">{escape(name)}</a>')
         seconds = notebook.metadata.papermill.duration

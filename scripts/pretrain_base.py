@@ -40,6 +40,7 @@ def main() -> None:
     """Read, embed, train, save in half precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="+", type=Path, help=".jsonl.xz files with title and content")
+    parser.add_argument("--base", default=MINILM_DECODER, help="embedded: go on from the base that ships")
     parser.add_argument("--titles", type=int, default=100_000)
     parser.add_argument("--documents", type=int, default=16_000)
     parser.add_argument("--max-length", type=int, default=64, help="tokens kept of a text")
@@ -49,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     settings = Vec2TextSettings(
-        base_model=MINILM_DECODER,
+        base_model=arguments.base,
         max_length=arguments.max_length,
         batch_size=arguments.batch_size,
         epochs=arguments.epochs,

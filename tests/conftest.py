@@ -31,7 +31,25 @@ def gpt2_folder(tmp_path_factory):
     set_seed(0)
     eos = fast.eos_token_id
     config = GPT2Config(
-        vocab_size=len(fast), n_positions=128, n_embd=48, n_layer=2, n_head=4, bos_token_id=eos, eos_token_id=eos
+        vocab_size=len(fast), n_positions=2048, n_embd=48, n_layer=2, n_head=4, bos_token_id=eos, eos_token_id=eos
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(gpt2_folder, tmp_path_factory):
+    """(models folder, metrics): both models, trained for moments on the ten documents from a small GPT-2."""
+    from e2t_lib.settings import MapSettings, Vec2TextSettings
+    from e2t_lib.train import train_models
+
+    folder = tmp_path_factory.mktemp("trained") / "models"
+    metrics = train_models(
+        "data/arxiv_test",
+        folder,
+        map_settings=MapSettings(epochs=5, fine_tune_epochs=20, batch_size=4),
+        vec2text_settings=Vec2TextSettings(
+            base_model=str(gpt2_folder), max_length=40, batch_size=4, epochs=2, held_out=0.2, prefix_width=32
+        ),
+    )
+    return folder, metrics
