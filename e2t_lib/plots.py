@@ -92,6 +92,7 @@ def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]], ylabel: st
         ax.plot(epochs, curves["loss"], color=SECOND, marker=marker, label="training")
         ax.plot(epochs, curves["val_loss"], color=ACCENT, marker=marker, label="held out")
         ax.set(title=step.replace("_", " "), xlabel="epoch", ylabel=ylabel)
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend()
     return figure
 
@@ -170,7 +171,7 @@ def distance_by_step(steps: Sequence[Mapping[str, float]], levels: Mapping[str, 
     )
     for (name, level), style in zip(levels.items(), ["--", "-.", ":"], strict=False):
         ax.axhline(level, color=INK, linestyle=style, linewidth=1)
-        ax.annotate(name, (len(steps) - 1, level), va="bottom", ha="right", fontsize=9)
+        ax.annotate(name.replace("_", " "), (len(steps) - 1, level), va="bottom", ha="right", fontsize=9)
     ax.axhspan(0, tolerance, color="green", alpha=0.1)
     ax.annotate("within tolerance", (0, tolerance / 2), va="center", fontsize=9)
     ax.set(xlabel="correction step", ylabel="embedding distance, 1 - cosine", title="Each step brings the text nearer")

@@ -25,19 +25,6 @@ GUIDE_OPTIONS = {
 }
 
 
-def in_a_process(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-
-@pytest.mark.parametrize(
-    "code", ["import e2t_lib", "from e2t_lib.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"]
-)
-def test_neither_import_nor_help_loads_a_heavy_library(code):
-    heavy = "{'tensorflow', 'keras', 'torch', 'transformers', 'umap', 'matplotlib', 'papermill', 'sklearn'}"
-    out = in_a_process(f"{code}\nimport sys; print('loaded:', sorted({heavy} & set(sys.modules)))")
-    assert out.splitlines()[-1] == "loaded: []"
-
-
 def test_the_guides_script_has_the_guides_options_and_defaults():
     script = project_root() / "scripts" / "train_models.py"
     shown = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout

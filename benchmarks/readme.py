@@ -1,0 +1,105 @@
+"""Write the README's figures from benchmarks/results/, between its markers; `--check` exits 1 where they differ.
+
+python benchmarks/readme.py
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+CORPORA = {"clean_clone": "sample corpus", "aug_sep_2024": "real arXiv"}
+
+
+def main() -> int:
+    """Fill in, or compare."""
+    path = ROOT / "README.md"
+    before = path.read_text(encoding="utf-8")
+    after = filled(before, {name: read(name) for name in CORPORA})
+    if "--check" in sys.argv:
+        return int(before != after)
+    path.write_text(after, encoding="utf-8")
+    return 0
+
+
+def read(name: str) -> dict[str, Any]:
+    """One file of results."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def filled(text: str, results: dict[str, dict[str, Any]]) -> str:
+    """`text` with the lines between <!-- name --> and <!-- /name --> made anew."""
+    blocks = {"timings": timings(results["clean_clone"]), "figures": figures(results)}
+    for name, block in blocks.items():
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = marked.sub(rf"\g<1>{block}\n\g<2>", text)  # no block holds a backslash
+    return text
+
+
+def timings(clone: dict[str, Any]) -> str:
+    """Minutes of the two commands, and seconds of a notebook."""
+    install, run, test = (clone[f"make_{target}_seconds"] / 60 for target in ("install", "run", "test"))
+    stages = ", ".join(f"{name[:2]} {seconds:.0f} s" for name, seconds in clone["stage_seconds"].items())
+    return (
+        f"On a clean clone with an empty home directory, `make run` takes {install + run:.1f} minutes, of which the "
+        f"installation takes {install:.1f}; `make test` takes {test:.1f} more. The notebooks take {stages}; trained "
+        f"models load in {clone['load_seconds']:.0f} s, `import e2t_lib` takes {clone['import_seconds']:.2f} s. "
+        f"({stamp(clone)}; `benchmarks/clean_clone.py`)"
+    )
+
+
+def figures(results: dict[str, dict[str, Any]]) -> str:
+    """One column a corpus, one row a figure."""
+    names = list(results)
+    rows = [
+        ["held-out documents, quick profile", *(CORPORA[name] for name in names)],
+        ["---", *("---:" for _ in names)],
+        ["documents", *(str(results[name]["metrics"]["01_data_checks"]["documents"]) for name in names)],
+    ]
+    for label, *path in FIGURES:
+        rows.append([label, *(f"{at(results[name]['metrics'], path):.3g}" for name in names)])
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    stamps = "; ".join(f"{CORPORA[name]}: {stamp(results[name])}" for name in names)
+    return f"{table}\n\n({stamps}; `benchmarks/clean_clone.py`, `benchmarks/real_corpus.py`)"
+
+
+MAP, TEXT = ("02_umap_training", "held_out"), ("04_correction_loop_evaluation",)
+FIGURES = [
+    ("map: `coordinate_mse`", *MAP, "coordinate_mse"),
+    ("map: `coordinate_mae`", *MAP, "coordinate_mae"),
+    ("map: `embedding_mse`", *MAP, "embedding_mse"),
+    ("map: `embedding_mae`", *MAP, "embedding_mae"),
+    ("map: `avg_cosine_similarity`", *MAP, "avg_cosine_similarity"),
+    ("— kNN regression", *MAP, "knn_cosine"),
+    ("— estimated ceiling of any inverse of two dimensions", *MAP, "ceiling"),
+    ("text: `average_embedding_distance`", *TEXT, "average_embedding_distance"),
+    ("text: `average_iterations`", *TEXT, "average_iterations"),
+    ("text: `convergence_rate`", *TEXT, "convergence_rate"),
+    ("text: cosine with the target", *TEXT, "cosine", "mean"),
+    ("— nearest training document", *TEXT, "baselines", "nearest_neighbor", "cosine", "mean"),
+    ("— mean vector", *TEXT, "baselines", "mean_vector", "cosine", "mean"),
+    ("— random pair", *TEXT, "baselines", "random_pair", "cosine", "mean"),
+    ("text: BLEU", *TEXT, "bleu", "mean"),
+    ("— nearest training document", *TEXT, "baselines", "nearest_neighbor", "bleu", "mean"),
+    ("text: token F1", *TEXT, "token_f1", "mean"),
+    ("— nearest training document", *TEXT, "baselines", "nearest_neighbor", "token_f1", "mean"),
+]
+
+
+def at(figures: Any, path: list[str]) -> float:
+    """The figure at the end of a path of keys."""
+    for key in path:
+        figures = figures[key]
+    return figures
+
+
+def stamp(result: dict[str, Any]) -> str:
+    """Date and machine."""
+    on = result["measured"]
+    return f"{on['date']}, {on['cores']} cores of {on['processor']}, {on['memory_gb']} GB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
