@@ -99,8 +99,8 @@ class Profile:
 _FULL = Profile("full")
 _QUICK = Profile(
     "quick",
-    vec2text=Vec2TextSettings(base_model="embedded", max_length=200, batch_size=16),
-    correction=CorrectionSettings(max_length=200, max_correction_iterations=3),
+    vec2text=Vec2TextSettings(base_model="embedded", max_length=64, epochs=2, batch_size=16),
+    correction=CorrectionSettings(max_length=64, max_correction_iterations=3),
     evaluation_documents=24,
     map_points=6,
 )
@@ -108,8 +108,8 @@ _SMOKE = Profile(
     "smoke",
     check=CheckSettings(sample=8),
     map=MapSettings(epochs=20, fine_tune_epochs=40),
-    vec2text=Vec2TextSettings(base_model="embedded", max_length=32, batch_size=16, max_steps=12),
-    correction=CorrectionSettings(max_length=32, num_beams=2, proposals=2, max_correction_iterations=2),
+    vec2text=Vec2TextSettings(base_model="embedded", max_length=32, batch_size=16, max_steps=24),
+    correction=CorrectionSettings(max_length=32, max_correction_iterations=2),
     evaluation_documents=6,
     map_points=3,
 )
