@@ -1,11 +1,13 @@
 """What a newcomer waits for: `make run` and `make test` on a clean clone with an empty home directory.
 
     python benchmarks/clean_clone.py            # half an hour; keep the machine idle
+    python benchmarks/clean_clone.py run        # or one of the two
 
 Writes benchmarks/results/clean_clone.json: minutes of both, and seconds of importing, of `e2t --help` and of loading
 the trained models, and what the run's stages measured.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -29,7 +31,12 @@ print(time.perf_counter() - began)
 
 
 def main() -> None:
-    """Clone, run, test, measure, write."""
+    """Clone, install, run, test, measure, write; a target left out keeps its figures of the time before."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", default=["run", "test"])
+    targets = parser.parse_args().targets
+    figures: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    figures["measured"] = measured_on()
     with tempfile.TemporaryDirectory() as temporary:
         clone, home = Path(temporary) / "e2t", Path(temporary) / "home"
         home.mkdir()
@@ -38,25 +45,33 @@ def main() -> None:
             name: value for name, value in os.environ.items() if name in ("PATH", "LANG") or name.startswith("PIP_")
         }
         environment = kept | {"HOME": str(home)}
-        figures: dict[str, Any] = {"measured": measured_on()}
-        for target in ("install", "run", "test"):
+        for target in ("install", *targets):
             figures[f"make_{target}_seconds"] = timed(["make", target], clone, environment)
-        python = str(clone / ".venv" / "bin" / "python")
-        figures["import_seconds"] = timed([python, "-c", "import e2t_lib"], clone, environment)
-        figures["help_seconds"] = timed([python, "-m", "e2t_lib.cli", "--help"], clone, environment)
-        loaded = subprocess.run([python, "-c", LOAD], cwd=clone, env=environment, capture_output=True, text=True)
-        figures["load_seconds"] = round(float(loaded.stdout.split()[-1]), 2)
-        [run] = (clone / "runs").glob("quick-*")
-        stages = json.loads((run / "run.json").read_text())["stages"]
-        figures["stage_seconds"] = {name: stage["seconds"] for name, stage in stages.items()}
-        figures["metrics"] = {path.stem: json.loads(path.read_text()) for path in sorted(run.glob("metrics/*.json"))}
-        figures["models"] = sorted(
-            str(path.relative_to(clone / "data" / "models")) for path in (clone / "data" / "models").glob("*/*")
-        )
-        shutil.copytree(run, ROOT / "build" / "clean_clone", dirs_exist_ok=True)
+            if target == "run":
+                figures |= measure_run(clone, environment)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(figures, indent=2) + "\n")
     print(RESULT)
+
+
+def measure_run(clone: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """Figures of a finished `make run`; the run itself is copied to build/clean_clone."""
+    python = str(clone / ".venv" / "bin" / "python")
+    loaded = subprocess.run(
+        [python, "-c", LOAD], cwd=clone, env=environment, capture_output=True, text=True, check=True
+    )
+    [run] = (clone / "runs").glob("quick-*")
+    models = clone / "data" / "models"
+    shutil.copytree(run, ROOT / "build" / "clean_clone", dirs_exist_ok=True)
+    stages = json.loads((run / "run.json").read_text())["stages"]
+    return {
+        "load_seconds": round(float(loaded.stdout.split()[-1]), 2),
+        "import_seconds": timed([python, "-c", "import e2t_lib"], clone, environment),
+        "help_seconds": timed([python, "-m", "e2t_lib.cli", "--help"], clone, environment),
+        "stage_seconds": {name: stage["seconds"] for name, stage in stages.items()},
+        "metrics": {path.stem: json.loads(path.read_text()) for path in sorted(run.glob("metrics/*.json"))},
+        "models": sorted(str(path.relative_to(models)) for path in models.glob("*/*")),
+    }
 
 
 def timed(command: list[str], folder: Path, environment: dict[str, str]) -> float:

@@ -3,6 +3,7 @@
 python benchmarks/readme.py
 """
 
+import base64
 import json
 import re
 import sys
@@ -21,7 +22,18 @@ def main() -> int:
     if "--check" in sys.argv:
         return int(before != after)
     path.write_text(after, encoding="utf-8")
+    save_map(ROOT / "build" / "clean_clone" / "notebooks" / "05_usage.ipynb", ROOT / "docs" / "map.png")
     return 0
+
+
+def save_map(notebook: Path, target: Path) -> None:
+    """The first figure of an executed notebook."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    images = (
+        output["data"].get("image/png") for cell in cells for output in cell.get("outputs", []) if "data" in output
+    )
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(base64.b64decode(next(image for image in images if image)))
 
 
 def read(name: str) -> dict[str, Any]:
@@ -31,20 +43,27 @@ def read(name: str) -> dict[str, Any]:
 
 def filled(text: str, results: dict[str, dict[str, Any]]) -> str:
     """`text` with the lines between <!-- name --> and <!-- /name --> made anew."""
-    blocks = {"timings": timings(results["clean_clone"]), "figures": figures(results)}
+    clone = results["clean_clone"]
+    blocks = {"text": first_text(clone), "timings": timings(clone), "figures": figures(results)}
     for name, block in blocks.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = marked.sub(rf"\g<1>{block}\n\g<2>", text)  # no block holds a backslash
     return text
 
 
+def first_text(clone: dict[str, Any]) -> str:
+    """The text of the first point that notebook 05 asks about, whatever it is."""
+    lines = clone["metrics"]["05_usage"]["texts"][0].splitlines()
+    return "\n".join(f"> {line}".rstrip() for line in ["**1** " + lines[0], *lines[1:]])
+
+
 def timings(clone: dict[str, Any]) -> str:
     """Minutes of the two commands, and seconds of a notebook."""
-    install, run, test = (clone[f"make_{target}_seconds"] / 60 for target in ("install", "run", "test"))
+    install, run, test = (clone.get(f"make_{target}_seconds", 0) / 60 for target in ("install", "run", "test"))
     stages = ", ".join(f"{name[:2]} {seconds:.0f} s" for name, seconds in clone["stage_seconds"].items())
     return (
         f"On a clean clone with an empty home directory, `make run` takes {install + run:.1f} minutes, of which the "
-        f"installation takes {install:.1f}; `make test` takes {test:.1f} more. The notebooks take {stages}; trained "
+        f"installation takes {install:.1f}{f'; `make test` takes {test:.1f} more' if test else ''}. The notebooks take {stages}; trained "
         f"models load in {clone['load_seconds']:.0f} s, `import e2t_lib` takes {clone['import_seconds']:.2f} s. "
         f"({stamp(clone)}; `benchmarks/clean_clone.py`)"
     )
