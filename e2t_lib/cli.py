@@ -99,6 +99,35 @@ def train(asked: argparse.Namespace) -> int:
     return 0
 
 
+def pretrain(asked: argparse.Namespace) -> int:
+    """A base model."""
+    from e2t_lib.embedder import Embedder
+    from e2t_lib.train import require_writable
+    from e2t_lib.vec2text.pretraining import install, pretrain, read_corpus
+
+    work = resolve(asked.work)
+    require_writable(work)
+    corpus = read_corpus(
+        [Path(path) for path in asked.corpus], asked.titles, asked.documents, asked.held_out, asked.seed
+    )
+    settings = override(
+        Vec2TextSettings(base_model=asked.base_model, learning_rate=8e-4, language_model_rate=0.4),
+        max_length=asked.max_length,
+        batch_size=asked.batch_size,
+        epochs=asked.epochs,
+        minutes=asked.minutes,
+        corrector_epochs=asked.corrector_epochs,
+        corrector_texts=asked.corrector_texts,
+        corrector_minutes=asked.corrector_minutes,
+        seed=asked.seed,
+    )
+    model = pretrain(corpus, Embedder(), settings, work)
+    if asked.install:
+        install(model, resolve(asked.install))
+    print(resolve(asked.install) if asked.install else model)
+    return 0
+
+
 def run(asked: argparse.Namespace) -> int:
     """The five notebooks as a pipeline."""
     from e2t_lib.pipeline import run_pipeline
@@ -237,6 +266,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=_at_least(0), default=0)
     add("--resume", action="store_true", help="go on from the checkpoints of a killed training")
     add("--metrics", metavar="FILE", help="write all figures there as JSON")
+
+    add = command(
+        pretrain, "train a base model that inverts the embedded embedder; hours, and it goes on where it stood"
+    )
+    add("--corpus", nargs="+", required=True, metavar="FILE", help=".jsonl, .jsonl.gz or .jsonl.xz documents")
+    add("--base-model", default="minilm-decoder", help="what to start from; embedded: the base that ships")
+    add("--titles", type=_at_least(0), default=140_000, help="documents whose title alone is learned")
+    add("--documents", type=_at_least(0), default=20_000, help="other documents, learned with abstract")
+    add("--held-out", type=_at_least(2), default=2_000, help="documents at the end that nothing learns from")
+    add("--epochs", type=_at_least(1), default=1, help="passes over the texts")
+    add("--minutes", type=float, default=0.0, help="of training at most; 0: all epochs")
+    add("--corrector-epochs", type=_at_least(0), default=1, help="passes with hypotheses to correct, afterwards")
+    add("--corrector-texts", type=_at_least(0), default=20_000, help="texts that hypotheses are written for; 0: all")
+    add("--corrector-minutes", type=float, default=0.0, help="as --minutes, for the corrector")
+    add("--max-length", type=_at_least(1), default=128, help="tokens kept of a text")
+    add("--batch-size", type=_at_least(1), default=64)
+    add("--seed", type=_at_least(0), default=0)
+    add("--work", default="build/pretrain", help="embeddings, checkpoints and the finished model")
+    add("--install", metavar="DIR", help="put the finished model there, such as data/base_model")
 
     add = command(run, "run the five notebooks as a pipeline into runs/<id>/, and go on where it stopped")
     add("--profile", default="quick", help=f"one of {', '.join(PROFILES)}")

@@ -269,8 +269,8 @@ class EmbeddingToTextService:
         prompt = Prompt.of([(document.title, texts[document.document_id]) for document in nearest])
         return correct(
             target[None],
-            lambda conditions: candidates(
-                model, prompt, len(conditions), temperature=settings.temperature, seed=settings.seed
+            lambda targets, _: candidates(
+                model, prompt, len(targets), temperature=settings.temperature, seed=settings.seed
             ),
             self.vec2text.embedder.encode,
             replace(settings, proposals=1, max_correction_iterations=0),

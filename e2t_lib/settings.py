@@ -52,20 +52,23 @@ class Vec2TextSettings:
     max_length: int = 300  # tokens of a training text and of a generated one
     epochs: int = 3
     batch_size: int = 32
-    learning_rate: float = (
-        5e-4  # of the new parts; the language model's own layers take half (see `language_model_rate`)
-    )
-    language_model_rate: float = 0.5
+    learning_rate: float = 5e-4  # of the new parts
+    language_model_rate: float = 0.5  # of the language model's own layers, times the above
     weight_decay: float = 0.01
     warmup: float = 0.05  # share of the steps
     held_out: float = 0.1
     prefix_length: int = 4  # prefix tokens made from the embedding
-    prefix_width: int = 1024  # hidden width of the projection to them
+    prefix_width: int = 1024  # hidden width of the projection to them; 0: one linear layer
     lexical_head: bool = True
     lexical_width: int = 1024
     lexical_rank: int = 256
+    corrector: bool = True  # learn to correct hypotheses, too
+    corrector_epochs: int = 1  # after the others: passes over the texts, each with a hypothesis that missed it
+    corrector_texts: int = 0  # a seeded choice of so many texts for it; 0: all
+    corrector_minutes: float = 0.0  # as `minutes`, for the corrector
     dropout: float = 0.1  # on the embedding at the lexical head's door, which overfits first
     max_steps: int = 0  # stop after this many optimiser steps; 0: all of them
+    minutes: float = 0.0  # stop after this long, the learning rate falling with the clock; 0: all steps
     seed: int = 0
 
 
@@ -108,7 +111,7 @@ _SMOKE = Profile(
     "smoke",
     check=CheckSettings(sample=8),
     map=MapSettings(epochs=20, fine_tune_epochs=40),
-    vec2text=Vec2TextSettings(base_model="embedded", max_length=32, batch_size=16, max_steps=24),
+    vec2text=Vec2TextSettings(base_model="embedded", max_length=32, batch_size=16, max_steps=24, corrector_texts=64),
     correction=CorrectionSettings(max_length=32, max_correction_iterations=2),
     evaluation_documents=6,
     map_points=3,

@@ -100,12 +100,62 @@ def test_padding_is_masked_out_of_the_loss(trained):
     embeddings = trained.embedder.encode([short, long])
     alone = PairDataset(embeddings[:1], [short], trained.tokenizer, 12)
     both = PairDataset(embeddings, [short, long], trained.tokenizer, 12)
-    padded = both.collate([both[0], both[1]])
+    padded = both.collate([0, 1])
     row = {key: value[:1] for key, value in padded.items()}
     assert (row["labels"] == IGNORE).any()
     with torch.inference_mode():
-        expected = trained.model(**alone.collate([alone[0]]))
+        expected = trained.model(**alone.collate([0]))
         assert trained.model(**row).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def corrections(trained, hypotheses: list[str]) -> PairDataset:
+    """Pairs of the first texts with these hypotheses, "" where there is none."""
+    texts = TEXTS[: len(hypotheses)]
+    landed = trained.embedder.encode([hypothesis or "nothing" for hypothesis in hypotheses])
+    return PairDataset(trained.embedder.encode(texts), texts, trained.tokenizer, 12, hypotheses, landed)
+
+
+def test_a_pair_costs_the_same_in_any_company(trained):
+    """Hypotheses of other lengths, and none at all, beside it: masks and positions keep the rows apart."""
+    pairs = corrections(trained, ["blue dog", "", "green tree falls river stone house"])
+    plain = PairDataset(trained.embedder.encode(TEXTS[1:2]), TEXTS[1:2], trained.tokenizer, 12)
+    with torch.inference_mode():
+        alone = [trained.model(**pairs.collate([row])).item() for row in range(3)]
+        together = trained.model(**pairs.collate([0, 1, 2])).item()
+        assert alone[1] == pytest.approx(trained.model(**plain.collate([0])).item(), abs=1e-5)
+    counts = [len(tokens) for tokens in pairs.tokens]
+    assert together == pytest.approx(np.average(alone, weights=counts), abs=1e-4)
+
+
+def test_the_corrector_listens_to_its_hypothesis(trained):
+    embeddings = trained.embedder.encode(TEXTS)
+    helpful, useless = (
+        PairDataset(embeddings, TEXTS, trained.tokenizer, 12, hypotheses, trained.embedder.encode(hypotheses))
+        for hypotheses in (TEXTS, [*TEXTS[7:], *TEXTS[:7]])
+    )
+    with torch.inference_mode():
+        losses = [trained.model(**pairs.collate(range(len(TEXTS)))).item() for pairs in (helpful, useless)]
+    assert losses[0] != pytest.approx(losses[1], abs=1e-4)
+    assert len(trained.corrector_history.loss) == 1 and trained.corrector_history.val_loss[0] < 2
+
+
+def test_writing_is_the_same_in_any_company_and_as_transformers_writes(trained):
+    targets = trained.embedder.encode(TEXTS[:5])
+    hypotheses = (["", "red cat", "blue dog tree falls", "stone", ""], trained.embedder.encode(TEXTS[5:10]))
+    greedy = Sampling(temperature=0, max_length=8)
+    together = trained.write(targets, greedy, hypotheses=hypotheses)
+    alone = [
+        trained.write(targets[i : i + 1], greedy, hypotheses=(hypotheses[0][i : i + 1], hypotheses[1][i : i + 1]))[0]
+        for i in range(5)
+    ]
+    assert together == alone
+    assert [together[0], together[4]] == trained.write(targets[[0, 4]], greedy)
+    # Beam search goes through `generate`, and a beam of one is greedy.
+    searched = trained.model._search(
+        trained.model._begin(torch.from_numpy(targets[:1]), torch.tensor([[trained.model.bos]]), None)[0],
+        Sampling(num_beams=1, max_length=8),
+    )
+    assert searched.shape[1] <= 8
 
 
 def test_length_buckets_give_every_row_once_and_similar_lengths_together():
@@ -121,7 +171,10 @@ def test_length_buckets_give_every_row_once_and_similar_lengths_together():
     assert list(buckets) != batches
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(gpt2_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("killed_at", "phase"), [(6, "inverter"), (20, "corrector")])
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(
+    killed_at, phase, gpt2_folder, tmp_path, monkeypatch
+):
     from e2t_lib.vec2text import training
 
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
@@ -133,25 +186,28 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(gpt2_
     killed = Vec2Text.from_base(chosen, embedder)
     set_rates, calls = training._set_learning_rates, []
 
-    def die_at_step_six(*arguments):
+    def die(*arguments):
         calls.append(arguments)
-        if len(calls) == 7:
+        if len(calls) == killed_at + 1:
             raise KeyboardInterrupt
         set_rates(*arguments)
 
-    monkeypatch.setattr(training, "_set_learning_rates", die_at_step_six)
+    monkeypatch.setattr(training, "_set_learning_rates", die)
     with pytest.raises(KeyboardInterrupt):
         killed.fit(TEXTS, embeddings, checkpoint_dir=tmp_path / "checkpoint")
-    assert json.loads((tmp_path / "checkpoint" / "progress.json").read_text())["step"] == 6
+    batches = len(LengthBuckets(range(len(TEXTS) - len(whole.held_out)), 8, 0))
+    progress = json.loads((tmp_path / "checkpoint" / phase / "progress.json").read_text())
+    assert progress["step"] == killed_at - (2 * batches if phase == "corrector" else 0)
 
     steps = []
     monkeypatch.setattr(training, "_set_learning_rates", lambda *a: (steps.append(a), set_rates(*a)))
     resumed = Vec2Text.from_base(chosen, embedder)
     resumed.fit(TEXTS, embeddings, checkpoint_dir=tmp_path / "checkpoint", resume=True)
-    assert len(steps) == 2 * len(LengthBuckets(range(len(TEXTS) - len(whole.held_out)), 8, 0)) - 6
+    assert len(steps) == 3 * batches - killed_at  # two passes of the inverter, one of the corrector
     for key, value in whole.model.state_dict().items():
         assert torch.allclose(value, resumed.model.state_dict()[key], atol=1e-6), key
     assert resumed.history.val_loss == pytest.approx(whole.history.val_loss)
+    assert resumed.corrector_history.val_loss == pytest.approx(whole.corrector_history.val_loss)
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -162,8 +218,8 @@ def test_the_minilm_decoder_starts_from_minilm_and_spells_case_and_spaces():
     text = "Transmon qubits in (2+1)-D: a Case Study\n\nWe measure $T_1$ for IBM's chip, twice."
     assert tokenizer.decode(tokenizer(text)["input_ids"]).strip() == text
     rows = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach(), dim=1)
-    token = {word: tokenizer.convert_tokens_to_ids("Ġ" + word) for word in ("quantum", "Quantum", "learning", "the")}
-    assert rows[token["quantum"]] @ rows[token["Quantum"]] > 0.9
+    token = {word: tokenizer.convert_tokens_to_ids("▁" + word) for word in ("quantum", "Quantum", "learning", "the")}
+    assert 0.8 < rows[token["quantum"]] @ rows[token["Quantum"]] < 0.99
     assert rows[token["quantum"]] @ rows[token["learning"]] < 0.8
 
 

@@ -1,7 +1,7 @@
 """Base models: where the language model and its tokenizer come from.
 
 - `embedded`: `data/base_model`, which ships with the project: a `minilm-decoder` pre-trained on arXiv titles and
-  abstracts by `scripts/pretrain_base.py`, conditioning included.
+  abstracts by `e2t pretrain`, conditioning included.
 - `minilm-decoder`: a small decoder whose layers start as those of all-MiniLM-L6-v2: the very weights that made
   the embedding already know what its directions mean.
 - anything else: a causal LM of transformers, by folder or hub name.
@@ -17,6 +17,7 @@ from torch import Tensor
 from e2t_lib.embedder import EMBEDDED, embedded_model_path
 from e2t_lib.errors import E2TError
 from e2t_lib.files import project_root, resolve
+from e2t_lib.vec2text.vocabulary import SPACE
 
 MINILM_DECODER = "minilm-decoder"
 
@@ -72,14 +73,17 @@ def load_tokenizer(source: str | Path) -> Any:
 def minilm_decoder(tokenizer: Any) -> Any:
     """A causal `BertLMHeadModel` over `tokenizer`, initialised from all-MiniLM-L6-v2 (6 layers, 384 wide).
 
-    Layers and position embeddings are copied as they are. The vocabulary is transferred: each token starts as
-    the mean of the embeddings of its word pieces, in lower case, MiniLM being uncased.
+    Layers and position embeddings are copied as they are. The vocabulary is transferred (see `_transferred`).
+
+    Args:
+        tokenizer: of `train_tokenizer`.
     """
     from transformers import AutoModel, AutoTokenizer, BertConfig, BertLMHeadModel
 
     encoder = AutoModel.from_pretrained(str(embedded_model_path()))
     pieces = AutoTokenizer.from_pretrained(str(embedded_model_path()))
     config: Any = BertConfig.from_dict(copy.deepcopy(encoder.config.to_dict()))
+    config.update({"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})  # one pass over many texts
     config.update({"is_decoder": True, "vocab_size": len(tokenizer), "tie_word_embeddings": True})
     config.update({"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id})
     config.update({"pad_token_id": tokenizer.pad_token_id, "architectures": ["BertLMHeadModel"]})
@@ -95,14 +99,24 @@ def minilm_decoder(tokenizer: Any) -> Any:
 
 
 def _transferred(tokenizer: Any, pieces: Any, rows: Tensor) -> Tensor:
+    """A starting embedding for each token, (V, h), from those of MiniLM's pieces, (pieces, h).
+
+    A token starts as the mean of its pieces' rows, of one row nearly always. MiniLM cannot tell "The" from "the",
+    which must be told apart: one direction, the same for all tokens, marks a capital, another all capitals, so that
+    case is learned once and not once a word.
+    """
     vocabulary = pieces.get_vocab()
+    generator = torch.Generator().manual_seed(0)
+    size = 0.5 * rows.norm(dim=1).mean()
+    capital, capitals = (
+        size * torch.nn.functional.normalize(torch.randn(rows.shape[1], generator=generator), dim=0) for _ in range(2)
+    )
     out = torch.empty(len(tokenizer), rows.shape[1])
-    for token in range(len(tokenizer)):
-        text = tokenizer.decode([token])
-        word = text.strip().lower()
-        continuing = vocabulary.get(f"##{word}") if word and not text[0].isspace() else None
+    for number, token in enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))):
+        word = token.removeprefix(SPACE)
+        continuing = vocabulary.get(f"##{word.lower()}") if word == token else None
         ids = [continuing] if continuing is not None else pieces.encode(word, add_special_tokens=False)
-        out[token] = rows[ids or [pieces.unk_token_id]].mean(dim=0)
-    # "The" and "the" start alike but must be told apart: a little seeded noise, a tenth of the rows' own spread.
-    noise = torch.randn(out.shape, generator=torch.Generator().manual_seed(0))
-    return out + 0.1 * rows.std() * noise
+        out[number] = rows[ids or [pieces.unk_token_id]].mean(dim=0)
+        if word[:1].isupper():
+            out[number] += capitals if len(word) > 1 and word.isupper() else capital
+    return out

@@ -8,47 +8,88 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from e2t_lib.vec2text.model import IGNORE
+from e2t_lib.vec2text.model import IGNORE, Hypotheses
 
 
 class PairDataset(Dataset):
-    """(embedding, text) pairs as tensors.
+    """(embedding, text) pairs as tensors, some with a hypothesis to correct.
 
     Args:
         embeddings: (n, d) float32, unit rows.
         texts: n texts.
         tokenizer: with BOS and EOS.
         max_length: tokens kept of a text; a text that is cut has no EOS, so that no model learns to stop there.
+        hypotheses: n texts, "" where there is none; None: nowhere.
+        hypothesis_embeddings: (n, d) float32 of the hypotheses.
     """
 
-    def __init__(self, embeddings: np.ndarray, texts: Sequence[str], tokenizer: Any, max_length: int):
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        texts: Sequence[str],
+        tokenizer: Any,
+        max_length: int,
+        hypotheses: Sequence[str] | None = None,
+        hypothesis_embeddings: np.ndarray | None = None,
+    ):
         self.embeddings = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
-        encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        # int32: a token list of Python ints takes 36 bytes a token, which 280,000 abstracts do not leave room for.
-        ends = [tokenizer.eos_token_id]
-        self.tokens = [np.array(ids + ends, dtype=np.int32)[:max_length] for ids in encoded]
+        self.tokens = tokenise(texts, tokenizer, max_length, end=True)
         self.bos = tokenizer.bos_token_id
+        self.hypotheses = None if hypotheses is None else tokenise(hypotheses, tokenizer, max_length)
+        self.hypothesis_embeddings = hypothesis_embeddings
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        return self.embeddings[row], torch.from_numpy(self.tokens[row]).long()
+    def __getitem__(self, row: int) -> int:
+        return row  # `collate` makes a batch of row numbers at once
 
-    def collate(self, pairs: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        """The arguments of `ConditionedLM.forward`."""
-        labels = torch.nn.utils.rnn.pad_sequence([ids for _, ids in pairs], batch_first=True, padding_value=IGNORE)
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each pair, hypothesis included: what it costs."""
+        own = [len(ids) for ids in self.tokens]
+        return own if self.hypotheses is None else [n + len(h) for n, h in zip(own, self.hypotheses, strict=True)]
+
+    def collate(self, rows: Sequence[int]) -> dict[str, Any]:
+        """The arguments of `ConditionedLM.forward` for a batch of rows."""
+        labels = torch.nn.utils.rnn.pad_sequence(
+            [torch.from_numpy(self.tokens[row]).long() for row in rows], batch_first=True, padding_value=IGNORE
+        )
         shifted = labels.roll(1, dims=1)
         shifted[:, 0] = self.bos
-        return {
-            "embeddings": torch.stack([embedding for embedding, _ in pairs]),
+        batch: dict[str, Any] = {
+            "embeddings": self.embeddings[list(rows)],
             "input_ids": shifted.clamp(min=0),
             "labels": labels,
         }
+        if self.hypotheses is not None and any(len(self.hypotheses[row]) for row in rows):
+            assert self.hypothesis_embeddings is not None
+            own = [self.hypotheses[row] for row in rows]
+            batch["hypotheses"] = as_hypotheses(own, self.hypothesis_embeddings[list(rows)])
+        return batch
 
     def token_counts(self, vocabulary: int) -> Tensor:
         """How often each token stands in the texts, (vocabulary,) int64."""
         return torch.bincount(torch.from_numpy(np.concatenate(self.tokens)).long(), minlength=vocabulary)
+
+
+def tokenise(texts: Sequence[str], tokenizer: Any, max_length: int, *, end: bool = False) -> list[np.ndarray]:
+    """Token ids of each text, cut; with EOS where `end` and there is room."""
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    ends = [tokenizer.eos_token_id] if end else []
+    # int32: a token list of Python ints takes 36 bytes a token, which 280,000 abstracts do not leave room for.
+    return [np.array(ids + ends, dtype=np.int32)[:max_length] for ids in encoded]
+
+
+def as_hypotheses(tokens: Sequence[np.ndarray], embeddings: np.ndarray) -> Hypotheses:
+    """Hypotheses of texts by their token ids, padded on the left, and embeddings (n, d)."""
+    width = max(len(ids) for ids in tokens)
+    padded = torch.zeros(len(tokens), width, dtype=torch.long)
+    mask = torch.zeros_like(padded)
+    for row, ids in enumerate(tokens):
+        padded[row, width - len(ids) :] = torch.from_numpy(ids).long()
+        mask[row, width - len(ids) :] = 1
+    return Hypotheses(padded, mask, torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32)))
 
 
 class LengthBuckets(Sampler[list[int]]):

@@ -1,6 +1,6 @@
-"""The correction loop: write, re-embed, keep the closest, aim again.
+"""The correction loop: write, re-embed, keep the closest, correct it.
 
-    hypotheses ──embed──▶ residual = target - embedding ──▶ condition' = target + STEP * sum of residuals ──▶ write
+    target ──propose──▶ texts ──embed──▶ embeddings ──keep the closest──▶ beam ──propose, knowing them──▶ texts ...
 
 A beam of hypotheses is kept for each target. The best text ever seen is what is returned, and convergence is
 tested on it; both mistakes the other way round are common (a loop that forgets its best answer, or tests it
@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from e2t_lib.settings import CorrectionSettings
 
-STEP = 0.5  # of the summed residual; .01 to .02 of cosine in the first steps, measured on held-out titles
-
-Write = Callable[[np.ndarray], list[str]]
 Embed = Callable[[Sequence[str]], np.ndarray]
+# (targets (m, d), None or the m texts to correct and their embeddings (m, d)) -> m texts, sampled
+Propose = Callable[[np.ndarray, tuple[list[str], np.ndarray] | None], list[str]]
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,10 @@ class CorrectionResult:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A hypothesis with what the search needs of it; the root of a search has no text and no shift."""
+    """A hypothesis with its embedding."""
 
     text: str
     embedding: np.ndarray
-    shift: np.ndarray  # sum of the residuals on the way to this text
     cosine: float
 
 
@@ -84,20 +82,19 @@ class _Search:
 
     def __init__(self, target: np.ndarray):
         self.target = target
-        self.best = _Candidate("", target, np.zeros_like(target), -np.inf)
-        self.beam = [self.best]
+        self.beam: list[_Candidate] = []
+        self.best = _Candidate("", target, -np.inf)
         self.trace: list[CorrectionStep] = []
 
     def parents(self, count: int) -> list[_Candidate]:
         """The beam, repeated until it is `count` long: duplicates are one, so it may be shorter than its width."""
         return [self.beam[number % len(self.beam)] for number in range(count)]
 
-    def update(self, parents: Sequence[_Candidate], texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
-        """Take in one text a parent, and keep the closest."""
-        known = {candidate.text: candidate for candidate in self.beam if candidate.text}
-        for parent, text, embedding in zip(parents, texts, embeddings, strict=True):
-            shift = parent.shift + self.target - embedding
-            known.setdefault(text, _Candidate(text, embedding, shift, float(embedding @ self.target)))
+    def update(self, texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
+        """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
+        known = {candidate.text.casefold(): candidate for candidate in self.beam}
+        for text, embedding in zip(texts, embeddings, strict=True):
+            known.setdefault(text.casefold(), _Candidate(text, embedding, float(embedding @ self.target)))
         self.beam = sorted(known.values(), key=lambda candidate: -candidate.cosine)[:width]
         self.best = max(self.best, self.beam[0], key=lambda candidate: candidate.cosine)
         beam = tuple(Hypothesis(candidate.text, candidate.cosine) for candidate in self.beam)
@@ -118,13 +115,14 @@ class _Search:
 
 
 def correct(
-    targets: np.ndarray, write: Write, embed: Embed, settings: CorrectionSettings, *, progress: bool = False
+    targets: np.ndarray, propose: Propose, embed: Embed, settings: CorrectionSettings, *, progress: bool = False
 ) -> list[CorrectionResult]:
     """Find a text for each target embedding.
 
     Args:
         targets: (n, d) float32, unit rows.
-        write: (m, d) conditions -> m texts, sampled: equal conditions give different texts.
+        propose: writes texts for targets, at first from nothing, then from texts to correct; equal arguments give
+            different texts.
         embed: texts -> (m, d) float32, unit rows; the embedder that made the targets.
         settings: beam width, proposals a hypothesis, iterations, tolerance, targets at a time.
         progress: show a progress bar over targets.
@@ -140,22 +138,22 @@ def correct(
             for _ in range(settings.max_correction_iterations + 1):
                 active = [search for search in searches if not search.converged(settings.embedding_tolerance)]
                 if active:
-                    _step(active, write, embed, settings)
+                    _step(active, propose, embed, settings)
             results += [search.result(settings.embedding_tolerance) for search in searches]
             bar.update(len(searches))
     return results
 
 
-def _step(searches: list[_Search], write: Write, embed: Embed, settings: CorrectionSettings) -> None:
-    """Propose, embed and keep, for all targets at once."""
+def _step(searches: list[_Search], propose: Propose, embed: Embed, settings: CorrectionSettings) -> None:
+    """Propose, embed and keep, for all targets at once; they are all at the same step."""
     budget = settings.num_beams * settings.proposals
-    parents = [search.parents(budget) for search in searches]
-    conditions = np.stack(
-        [search.target + STEP * parent.shift for search, own in zip(searches, parents, strict=True) for parent in own]
-    )
-    conditions /= np.linalg.norm(conditions, axis=1, keepdims=True)
-    texts = write(conditions.astype(np.float32))
+    targets = np.repeat(np.stack([search.target for search in searches]), budget, axis=0)
+    known = None
+    if searches[0].beam:
+        parents = [parent for search in searches for parent in search.parents(budget)]
+        known = [parent.text for parent in parents], np.stack([parent.embedding for parent in parents])
+    texts = propose(targets, known)
     embeddings = embed(texts)
-    for number, (search, own) in enumerate(zip(searches, parents, strict=True)):
+    for number, search in enumerate(searches):
         part = slice(number * budget, (number + 1) * budget)
-        search.update(own, texts[part], embeddings[part], settings.num_beams)
+        search.update(texts[part], embeddings[part], settings.num_beams)

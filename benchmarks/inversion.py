@@ -1,0 +1,82 @@
+"""How well a base model inverts embeddings of documents that nothing trained on: titles, and titles with abstract.
+
+    python benchmarks/inversion.py VALIDATION.jsonl.xz --last 2000 --titles 500 --documents 200
+
+Reads the last documents of the file; writes benchmarks/results/inversion.json. The nearest-neighbour baseline answers
+with the nearest of the texts in --known, which the base model was trained on. No text of the corpora is kept.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import measured_on
+
+from e2t_lib.dataset.build import read_documents
+from e2t_lib.dataset.records import text_of
+from e2t_lib.settings import CorrectionSettings
+from e2t_lib.vec2text import Sampling, Vec2Text
+from e2t_lib.vec2text.metrics import evaluate_vec2text, mean_and_error, text_overlap
+from e2t_lib.vec2text.pretraining import embed_once
+
+ROOT = Path(__file__).resolve().parents[1]
+LENGTHS = {"titles": 48, "documents": 240}  # tokens
+
+
+def main() -> None:
+    """Read, invert, score, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--last", type=int, default=2_000, help="documents at the end of the file that were held out")
+    parser.add_argument("--titles", type=int, default=500)
+    parser.add_argument("--documents", type=int, default=200)
+    parser.add_argument("--known", type=Path, nargs="*", default=[], help="what the base was trained on")
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "inversion.json")
+    asked = parser.parse_args()
+    documents = read_documents(asked.corpus)[-asked.last :]
+    known = [document for path in asked.known for document in read_documents(path)]
+    model = Vec2Text.load(asked.model)
+    texts = {
+        "titles": [document["title"] for document in documents[: asked.titles]],
+        "documents": [text_of(d["title"], d["content"]) for d in documents[-asked.documents :]] * bool(asked.documents),
+    }
+    titles = [document["title"] for document in known] or ["no text is known"]
+    nearest = embed_once(titles, model.embedder, ROOT / "build" / "inversion"), titles
+    figures: dict[str, Any] = {"measured": measured_on(), "known_titles": len(known)}
+    for kind, chosen in texts.items():
+        if chosen:
+            figures[kind] = measure(model, chosen, LENGTHS[kind], nearest)
+            print(kind, json.dumps(figures[kind], indent=2))
+    asked.output.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure(model: Vec2Text, texts: list[str], length: int, nearest: tuple[np.ndarray, list[str]]) -> dict[str, Any]:
+    """Greedy, sampled as often as the loop may, and the loop, with all figures of `evaluate_vec2text`."""
+    targets = model.embedder.encode(texts)
+    settings = CorrectionSettings(max_length=length)
+    budget = settings.num_beams * settings.proposals * (settings.max_correction_iterations + 1)
+
+    greedy = model.write(targets, Sampling(temperature=0, max_length=length))
+    cosine = (model.embedder.encode(greedy) * targets).sum(axis=1)
+    figures: dict[str, Any] = {"greedy": {"cosine": mean_and_error(cosine), **text_overlap(greedy, texts)}}
+
+    plain = CorrectionSettings(max_length=length, max_correction_iterations=0, proposals=budget // settings.num_beams)
+    best = model.invert_embeddings(targets, settings=plain)
+    figures[f"best_of_{budget}"] = {
+        "cosine": mean_and_error([result.cosine for result in best]),
+        "convergence_rate": float(np.mean([result.converged for result in best])),
+        **text_overlap([result.text for result in best], texts),
+    }
+    began = time.perf_counter()
+    results = model.invert_embeddings(targets, settings=settings, progress=True)
+    figures["seconds_a_text"] = (time.perf_counter() - began) / len(texts)
+    figures["texts_tried_at_most"] = budget
+    return figures | evaluate_vec2text(results, targets, texts, *nearest)
+
+
+if __name__ == "__main__":
+    main()
