@@ -9,6 +9,7 @@ with the nearest of the texts in --known, which the base model was trained on. N
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from machine import measured_on
 from e2t_lib.dataset.build import read_documents
 from e2t_lib.dataset.records import text_of
 from e2t_lib.settings import CorrectionSettings
-from e2t_lib.vec2text import Sampling, Vec2Text
+from e2t_lib.vec2text import CorrectionResult, Sampling, Vec2Text
 from e2t_lib.vec2text.metrics import evaluate_vec2text, mean_and_error, text_overlap
 from e2t_lib.vec2text.pretraining import embed_once
 
 ROOT = Path(__file__).resolve().parents[1]
-LENGTHS = {"titles": 48, "documents": 240}  # tokens
+LONGEST_TITLE = 48  # tokens
 
 
 def main() -> None:
@@ -49,7 +50,9 @@ def main() -> None:
     figures: dict[str, Any] = {"measured": measured_on(), "known_titles": len(known)}
     for kind, chosen in texts.items():
         if chosen:
-            figures[kind] = measure(model, chosen, LENGTHS[kind], nearest)
+            figures[kind] = measure(
+                model, chosen, LONGEST_TITLE if kind == "titles" else model.settings.max_length, nearest
+            )
             print(kind, json.dumps(figures[kind], indent=2))
     asked.output.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -57,25 +60,47 @@ def main() -> None:
 def measure(model: Vec2Text, texts: list[str], length: int, nearest: tuple[np.ndarray, list[str]]) -> dict[str, Any]:
     """Greedy, sampled as often as the loop may, and the loop, with all figures of `evaluate_vec2text`."""
     targets = model.embedder.encode(texts)
-    settings = CorrectionSettings(max_length=length)
+    settings = CorrectionSettings(max_length=length, embedding_tolerance=0.0)  # the whole budget for every text
     budget = settings.num_beams * settings.proposals * (settings.max_correction_iterations + 1)
 
     greedy = model.write(targets, Sampling(temperature=0, max_length=length))
     cosine = (model.embedder.encode(greedy) * targets).sum(axis=1)
     figures: dict[str, Any] = {"greedy": {"cosine": mean_and_error(cosine), **text_overlap(greedy, texts)}}
 
-    plain = CorrectionSettings(max_length=length, max_correction_iterations=0, proposals=budget // settings.num_beams)
+    plain = replace(settings, max_correction_iterations=0, proposals=budget // settings.num_beams)
     best = model.invert_embeddings(targets, settings=plain)
     figures[f"best_of_{budget}"] = {
         "cosine": mean_and_error([result.cosine for result in best]),
-        "convergence_rate": float(np.mean([result.converged for result in best])),
+        "within_tolerance": within(best),
         **text_overlap([result.text for result in best], texts),
     }
     began = time.perf_counter()
     results = model.invert_embeddings(targets, settings=settings, progress=True)
     figures["seconds_a_text"] = (time.perf_counter() - began) / len(texts)
     figures["texts_tried_at_most"] = budget
+    figures["within_tolerance"] = within(results)
+    real, written = perplexity(model, texts), perplexity(model, [result.text for result in results])
+    figures["cosine_by_length"] = by_length(model, texts, results)
+    figures["perplexity"] = {"real": real, "written": written, "ratio": written / real}
     return figures | evaluate_vec2text(results, targets, texts, *nearest)
+
+
+def within(results: list[CorrectionResult]) -> float:
+    """Share of the texts within the guide's tolerance."""
+    return float(np.mean([result.distance <= CorrectionSettings().embedding_tolerance for result in results]))
+
+
+def by_length(model: Vec2Text, texts: list[str], results: list[CorrectionResult]) -> list[dict[str, Any]]:
+    """Cosine of the shortest quarter of the texts, and so on to the longest, in tokens."""
+    lengths = np.array([len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts])
+    cosines = np.array([result.cosine for result in results])
+    quarters = np.array_split(lengths.argsort(kind="stable"), 4)
+    return [{"longest": int(lengths[rows].max()), "cosine": mean_and_error(cosines[rows])} for rows in quarters]
+
+
+def perplexity(model: Vec2Text, texts: list[str]) -> float:
+    """Of texts given their own embeddings: what is well put is likely for what it says; babble is not."""
+    return float(np.exp(model.loss(texts, model.embedder.encode(texts))))
 
 
 if __name__ == "__main__":

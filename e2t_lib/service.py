@@ -269,7 +269,7 @@ class EmbeddingToTextService:
         prompt = Prompt.of([(document.title, texts[document.document_id]) for document in nearest])
         return correct(
             target[None],
-            lambda targets, _: candidates(
+            lambda targets, *_: candidates(
                 model, prompt, len(targets), temperature=settings.temperature, seed=settings.seed
             ),
             self.vec2text.embedder.encode,

@@ -62,6 +62,7 @@ class Vec2TextSettings:
     lexical_head: bool = True
     lexical_width: int = 1024
     lexical_rank: int = 256
+    lexical_epochs: int = 4  # passes over the bags of tokens that a new lexical head makes alone first
     corrector: bool = True  # learn to correct hypotheses, too
     corrector_epochs: int = 1  # after the others: passes over the texts, each with a hypothesis that missed it
     corrector_texts: int = 0  # a seeded choice of so many texts for it; 0: all

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from e2t_lib.settings import CorrectionSettings
 
 Embed = Callable[[Sequence[str]], np.ndarray]
-# (targets (m, d), None or the m texts to correct and their embeddings (m, d)) -> m texts, sampled
-Propose = Callable[[np.ndarray, tuple[list[str], np.ndarray] | None], list[str]]
+# (targets (m, d), temperatures (m,), None or the m texts to correct and their embeddings (m, d)) -> m texts
+Propose = Callable[[np.ndarray, np.ndarray, tuple[list[str], np.ndarray] | None], list[str]]
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def correct(
 
     Args:
         targets: (n, d) float32, unit rows.
-        propose: writes texts for targets, at first from nothing, then from texts to correct; equal arguments give
-            different texts.
+        propose: writes texts for targets, at first from nothing, then from texts to correct. The first proposal for
+            each is greedy, at temperature 0; the others are sampled.
         embed: texts -> (m, d) float32, unit rows; the embedder that made the targets.
         settings: beam width, proposals a hypothesis, iterations, tolerance, targets at a time.
         progress: show a progress bar over targets.
@@ -152,7 +152,8 @@ def _step(searches: list[_Search], propose: Propose, embed: Embed, settings: Cor
     if searches[0].beam:
         parents = [parent for search in searches for parent in search.parents(budget)]
         known = [parent.text for parent in parents], np.stack([parent.embedding for parent in parents])
-    texts = propose(targets, known)
+    greedy = [number < max(len(search.beam), 1) for search in searches for number in range(budget)]
+    texts = propose(targets, np.where(greedy, 0.0, settings.temperature), known)
     embeddings = embed(texts)
     for number, search in enumerate(searches):
         part = slice(number * budget, (number + 1) * budget)

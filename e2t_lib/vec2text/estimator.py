@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from accelerate.utils import send_to_device
 from tqdm import tqdm
 
 from e2t_lib.embedder import EMBEDDED, Embedder
 from e2t_lib.errors import E2TError
-from e2t_lib.files import atomic_folder, read_json, resolve, write_json
+from e2t_lib.files import read_json, resolve
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings, override
-from e2t_lib.vec2text.bases import base_model_folder, load_base, load_language_model, load_tokenizer
+from e2t_lib.vec2text.bases import base_model_folder, load_base
 from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, tokenise
 from e2t_lib.vec2text.correction import CorrectionResult, correct
-from e2t_lib.vec2text.model import ConditionedLM, Conditioning, Hypotheses, Sampling
-from e2t_lib.vec2text.training import History, remove_checkpoint, train, validation_loss
+from e2t_lib.vec2text.model import BagOfTokens, ConditionedLM, Conditioning, Sampling, token_groups
+from e2t_lib.vec2text.storage import CONFIG, load_model, save_model
+from e2t_lib.vec2text.training import History, Learner, remove_checkpoint, train, validation_loss
 
 ARCHITECTURE = ("prefix_length", "prefix_width", "lexical_head", "lexical_width", "lexical_rank", "corrector")
 PLAIN = 0.25  # share of the corrector's pairs without a hypothesis, so that the inverter is not forgotten
+LEXICAL_BATCH, LEXICAL_RATE = 256, 3e-3  # of 512 and 256 texts, 1e-3, 3e-3 and 6e-3, the best in equal time
 STEP = 0.5  # of the residual; .01 to .02 of cosine in the first steps, measured on held-out titles
 WRITE_BATCH = 64  # texts written at a time: past it a CPU gains nothing and the key-value cache leaves its own
 
@@ -58,13 +60,14 @@ class Vec2Text:
             E2TError: the base model is neither a folder, nor cached, nor reachable.
         """
         folder = base_model_folder() if settings.base_model == EMBEDDED else resolve(settings.base_model)
-        if (folder / "vec2text_config.json").exists():
+        if (folder / CONFIG).exists():
             return cls._from_conditioned(folder, settings, embedder)
         language_model, tokenizer = load_base(settings.base_model)
         torch.manual_seed(settings.seed)
         dimension = embedder.dimension
         tokens = language_model.get_input_embeddings().weight
-        conditioning = Conditioning(dimension, tokens.shape[1], len(tokens), settings, tokens.std().item())
+        groups = token_groups(tokenizer, len(tokens))
+        conditioning = Conditioning(dimension, tokens.shape[1], groups, settings, tokens.std().item())
         model = ConditionedLM(language_model, conditioning, bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id)
         self = cls(model.eval(), tokenizer, embedder, settings, dimension)
         self._fresh = True
@@ -73,7 +76,7 @@ class Vec2Text:
     @classmethod
     def _from_conditioned(cls, folder: Path, settings: Vec2TextSettings, embedder: Embedder) -> "Vec2Text":
         """Start from a vec2text model: its conditioning is kept, and with it the embedder it was trained for."""
-        record = read_json(folder / "vec2text_config.json")
+        record = read_json(folder / CONFIG)
         if record["embedder"] != embedder.name:
             raise E2TError(
                 f"base model {settings.base_model!r} was trained for embedder {record['embedder']!r}, not {embedder.name!r}; "
@@ -81,7 +84,7 @@ class Vec2Text:
             )
         architecture = {key: record["settings"][key] for key in ARCHITECTURE}
         settings = replace(settings, **architecture)
-        model, tokenizer = _load_model(folder, settings, record["dimension"])
+        model, tokenizer = load_model(folder, settings, record["dimension"])
         return cls(model.eval(), tokenizer, embedder, settings, record["dimension"])
 
     def fit(
@@ -113,7 +116,10 @@ class Vec2Text:
         if self._fresh:
             vocabulary = len(self.model.language_model.get_output_embeddings().weight)
             self.model.conditioning.start_from_counts(training.token_counts(vocabulary))
-        self.history = self._train(training, validation, self.settings, checkpoint_dir, "inverter", resume)
+            if self.settings.lexical_head and self.settings.lexical_epochs:
+                bags = BagOfTokens(self.model.conditioning)
+                self._train(bags, training, validation, self._lexical_settings(), checkpoint_dir, "lexical", resume)
+        self.history = self._train(self.model, training, validation, self.settings, checkpoint_dir, "inverter", resume)
         if self.settings.corrector and self.settings.corrector_epochs:
             training, validation = (
                 self._with_hypotheses(texts, embeddings, part) for part in (self._corrected(rows), self.held_out)
@@ -121,13 +127,26 @@ class Vec2Text:
             settings = replace(
                 self.settings, epochs=self.settings.corrector_epochs, minutes=self.settings.corrector_minutes
             )
-            self.corrector_history = self._train(training, validation, settings, checkpoint_dir, "corrector", resume)
+            self.corrector_history = self._train(
+                self.model, training, validation, settings, checkpoint_dir, "corrector", resume
+            )
         if checkpoint_dir is not None:
             remove_checkpoint(checkpoint_dir)
         return self
 
+    def _lexical_settings(self) -> Vec2TextSettings:
+        """A bag is cheap and its gradient noisy: large batches, a high rate."""
+        return replace(
+            self.settings,
+            epochs=self.settings.lexical_epochs,
+            batch_size=LEXICAL_BATCH,
+            learning_rate=LEXICAL_RATE,
+            minutes=0.0,
+        )
+
     def _train(
         self,
+        model: Learner,
         training: PairDataset,
         validation: PairDataset,
         settings: Vec2TextSettings,
@@ -136,7 +155,7 @@ class Vec2Text:
         resume: bool,
     ) -> History:
         folder = checkpoints / name if checkpoints else None
-        return train(self.model, training, validation, settings, name=name, checkpoint_dir=folder, resume=resume)
+        return train(model, training, validation, settings, name=name, checkpoint_dir=folder, resume=resume)
 
     def _pairs(self, texts: Sequence[str], embeddings: np.ndarray, rows: Sequence[int]) -> PairDataset:
         chosen = [texts[row] for row in rows]
@@ -198,9 +217,10 @@ class Vec2Text:
             logits = head.lexical_logits(torch.from_numpy(self._targets(embedding)).to(self.device))
         if logits is None:
             raise E2TError("this model has no lexical head")
-        raised = logits[0] - head.word_bias
-        words = (self.tokenizer.decode([token]) for token in raised.argsort(descending=True).tolist())
-        return list(itertools.islice((word.strip() for word in words if re.fullmatch(r" [a-zA-Z]{3,}", word)), count))
+        raised = logits[0] - head.word_bias[head.groups]
+        tokens = self.tokenizer.convert_ids_to_tokens(raised.argsort(descending=True).tolist())
+        words = (token[1:].lower() for token in tokens if re.fullmatch(r"[▁Ġ][a-zA-Z]{3,}", token))
+        return list(itertools.islice(dict.fromkeys(words), count))
 
     def cut(self, texts: Sequence[str]) -> list[str]:
         """Texts as far as this model reads and writes: their first `max_length` tokens."""
@@ -214,6 +234,7 @@ class Vec2Text:
         embeddings: np.ndarray,
         sampling: Sampling | None = None,
         *,
+        temperatures: np.ndarray | None = None,
         hypotheses: tuple[Sequence[str], np.ndarray] | None = None,
         seed: int | None = None,
         progress: bool = False,
@@ -223,6 +244,7 @@ class Vec2Text:
         Args:
             embeddings: (n, d) float32, unit rows.
             sampling: temperature, beams, length; None: the defaults, at this model's max_length.
+            temperatures: (n,) float, one for each text; None: that of `sampling`.
             hypotheses: n texts to correct, and their embeddings (n, d); None: there are none.
             seed: starts the noise of sampling anew; None goes on from the call before.
             progress: show a progress bar.
@@ -235,16 +257,14 @@ class Vec2Text:
         for start in tqdm(starts, desc="writing", unit="batch", disable=None if progress else True):
             part = slice(start, start + WRITE_BATCH)
             batch = torch.from_numpy(np.ascontiguousarray(embeddings[part], dtype=np.float32))
-            known = self._hypotheses(hypotheses[0][part], hypotheses[1][part]) if hypotheses else None
-            ids = self.model.write(batch.to(self.device), sampling, self._noise, known)
+            known = None
+            if hypotheses and any(hypotheses[0][part]):
+                tokens = tokenise(hypotheses[0][part], self.tokenizer, sampling.max_length)
+                known = send_to_device(as_hypotheses(tokens, hypotheses[1][part]), self.device)
+            heat = None if temperatures is None else torch.tensor(temperatures[part], device=self.device).float()
+            ids = self.model.write(batch.to(self.device), sampling, self._noise, known, heat)
             texts += [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         return texts
-
-    def _hypotheses(self, texts: Sequence[str], embeddings: np.ndarray) -> Hypotheses | None:
-        if not any(texts):
-            return None
-        made = as_hypotheses(tokenise(texts, self.tokenizer, self.settings.max_length), embeddings)
-        return Hypotheses(*(tensor.to(self.device) for tensor in made))
 
     def invert_embeddings(
         self,
@@ -278,20 +298,25 @@ class Vec2Text:
         self._noise.manual_seed(settings.seed)
         return correct(
             targets,
-            lambda goals, known: self._propose(goals, known, sampling),
+            lambda goals, heat, known: self._propose(goals, heat, known, sampling),
             self.embedder.encode,
             settings,
             progress=progress,
         )
 
     def _propose(
-        self, targets: np.ndarray, known: tuple[list[str], np.ndarray] | None, sampling: Sampling
+        self,
+        targets: np.ndarray,
+        temperatures: np.ndarray,
+        known: tuple[list[str], np.ndarray] | None,
+        sampling: Sampling,
     ) -> list[str]:
         """Texts for targets: from nothing, by the corrector, or, without one, aimed past the target by the residual."""
         if known is None or self.settings.corrector:
-            return self.write(targets, sampling, hypotheses=known)
-        conditions = targets + STEP * (targets - known[1])
-        return self.write(conditions / np.linalg.norm(conditions, axis=1, keepdims=True), sampling)
+            return self.write(targets, sampling, temperatures=temperatures, hypotheses=known)
+        aimed = targets + STEP * (targets - known[1])
+        aimed /= np.linalg.norm(aimed, axis=1, keepdims=True)
+        return self.write(aimed, sampling, temperatures=temperatures)
 
     def _targets(self, embeddings: np.ndarray) -> np.ndarray:
         embeddings = np.atleast_2d(np.asarray(embeddings, dtype=np.float32))
@@ -321,22 +346,17 @@ class Vec2Text:
 
         The conditioning's weights stand in language_model/conditioning.safetensors.
         """
-        with atomic_folder(Path(folder)) as new:
-            self.tokenizer.save_pretrained(new / "tokenizer")
-            self.model.language_model.save_pretrained(new / "language_model")
-            save_file(self.model.conditioning.state_dict(), new / "language_model" / "conditioning.safetensors")
-            self.embedder.save(new / "embedding_model")
-            record = {
-                "base_model": self.settings.base_model,
-                "embedder": self.embedder.name,
-                "dimension": self.dimension,
-                "trained_on": self.trained_on,
-                "settings": asdict(self.settings),
-                "history": vars(self.history),
-                "corrector_history": vars(self.corrector_history),
-                "held_out": self.held_out,
-            }
-            write_json(new / "vec2text_config.json", record)
+        record = {
+            "base_model": self.settings.base_model,
+            "embedder": self.embedder.name,
+            "dimension": self.dimension,
+            "trained_on": self.trained_on,
+            "settings": asdict(self.settings),
+            "history": vars(self.history),
+            "corrector_history": vars(self.corrector_history),
+            "held_out": self.held_out,
+        }
+        save_model(Path(folder), self.model, self.tokenizer, self.embedder, record)
 
     @classmethod
     def load(
@@ -355,30 +375,19 @@ class Vec2Text:
         if str(folder) == EMBEDDED:
             return cls.from_base(Vec2TextSettings(base_model=EMBEDDED), Embedder(device=device))
         folder = resolve(folder)
-        record = read_json(folder / "vec2text_config.json")
+        record = read_json(folder / CONFIG)
         known = {field.name for field in fields(Vec2TextSettings)}
         settings = Vec2TextSettings(**{key: value for key, value in record["settings"].items() if key in known})
         if embedder is None:
             embedder = Embedder.load(folder / "embedding_model", device=device)
         elif not isinstance(embedder, Embedder):
             embedder = Embedder(embedder)
-        model, tokenizer = _load_model(folder, settings, record["dimension"])
+        model, tokenizer = load_model(folder, settings, record["dimension"])
         self = cls(model.to(device or default_device()).eval(), tokenizer, embedder, settings, record["dimension"])
         self.history, self.corrector_history = History(**record["history"]), History(**record["corrector_history"])
         self.held_out = record["held_out"]
         self.trained_on = record["trained_on"]
         return self
-
-
-def _load_model(folder: Path, settings: Vec2TextSettings, dimension: int) -> tuple[ConditionedLM, Any]:
-    language_model = load_language_model(folder / "language_model")
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    tokens = language_model.get_input_embeddings().weight
-    conditioning = Conditioning(dimension, tokens.shape[1], len(tokens), settings)
-    conditioning.load_state_dict(load_file(folder / "language_model" / "conditioning.safetensors"))
-    return ConditionedLM(
-        language_model, conditioning, bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id
-    ), tokenizer
 
 
 def held_out_rows(count: int, settings: Vec2TextSettings) -> list[int]:

@@ -12,6 +12,10 @@ Two paths lead from the target embedding e into the model (d: embedding length, 
   An embedding says *which* words rather than their order; asking six small layers to carry that through
   attention wastes them. The head is worth more than a nat a token at equal training time.
 
+  It says one thing of tokens that differ in case only, since few embedders can tell them apart, and it first learns
+  alone, from the bags of tokens of the texts (`BagOfTokens`): in 45 s it has 61 % of a held-out title's tokens among
+  its first 20, where 20 minutes of training with the language model had brought it to 30 %.
+
 A correction is the same model with more before its text: the hypothesis, and soft tokens of the residual e - e_hyp,
 which say what the hypothesis lacks; the lexical head hears of the residual, too.
 
@@ -40,13 +44,15 @@ class Conditioning(nn.Module):
     Args:
         dimension: d, length of an embedding.
         hidden_size: h, of the language model.
-        vocabulary: V, rows of its output layer.
+        groups: (V,) int64, for each row of its output layer the number of its group of tokens that differ in case only.
         settings: widths, prefix length, dropout, and whether there is a lexical head.
         token_scale: standard deviation of the model's token embeddings, which the prefix starts from.
     """
 
+    groups: Tensor
+
     def __init__(
-        self, dimension: int, hidden_size: int, vocabulary: int, settings: Vec2TextSettings, token_scale: float = 1.0
+        self, dimension: int, hidden_size: int, groups: Tensor, settings: Vec2TextSettings, token_scale: float = 1.0
     ):
         super().__init__()
         self.scale = dimension**0.5  # a unit vector has components of 1/sqrt(d); layers start well on components of 1
@@ -63,8 +69,9 @@ class Conditioning(nn.Module):
         if settings.lexical_head:
             self.lexical = nn.Sequential(
                 *_features(dimension, settings),
-                nn.Linear(settings.lexical_rank, vocabulary),  # low rank: 13M instead of 51M weights for DialoGPT
+                nn.Linear(settings.lexical_rank, int(groups.max()) + 1),  # low rank: 13M, not 51M weights for DialoGPT
             )
+            self.register_buffer("groups", groups, persistent=False)
             self.gate = nn.Linear(hidden_size, 1)
             if settings.corrector:
                 self.lexical_residual = nn.Sequential(*_features(dimension, settings))
@@ -74,13 +81,14 @@ class Conditioning(nn.Module):
     def start_from_counts(self, counts: Tensor) -> None:
         """Bias the lexical head with the log frequency of each token, (V,), so that training starts from unigrams."""
         if self.lexical is not None:
-            frequency = (counts.float() + 1) / (counts.sum() + len(counts))
+            grouped = torch.zeros_like(self.word_bias).index_add_(0, self.groups, counts.float())
+            frequency = (grouped + 1) / (grouped.sum() + len(grouped))
             with torch.no_grad():
                 self.word_bias.copy_(frequency.log() - frequency.log().mean())
 
     @property
     def word_bias(self) -> Tensor:
-        """(V,): what the lexical head says of each token whatever the embedding."""
+        """(groups,): what the lexical head says of each group of tokens whatever the embedding."""
         assert self.lexical is not None
         return cast(nn.Linear, self.lexical[-1]).bias
 
@@ -103,7 +111,7 @@ class Conditioning(nn.Module):
         if hypotheses is not None:
             residuals = embeddings - hypotheses.embeddings
             features = features + hypotheses.present * self.lexical_residual(residuals * self.scale)
-        return self.lexical[-1](features)
+        return self.lexical[-1](features)[:, self.groups]
 
 
 def _soft_tokens(dimension: int, hidden_size: int, settings: Vec2TextSettings) -> nn.Module:
@@ -142,6 +150,42 @@ class Hypotheses(NamedTuple):
         return self.mask[:, -1:]
 
 
+class BagOfTokens(nn.Module):
+    """The lexical head's first lesson: which tokens a text has, whatever their order.
+
+    Args:
+        conditioning: whose lexical head learns.
+    """
+
+    def __init__(self, conditioning: Conditioning):
+        super().__init__()
+        self.conditioning = conditioning
+
+    def forward(self, embeddings: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:
+        """Mean negative log-likelihood of a token, in nats, of a model that draws each token by itself.
+
+        Arguments as for `ConditionedLM.forward`.
+        """
+        assert self.conditioning.lexical is not None
+        features = self.conditioning.lexical(embeddings * self.conditioning.scale)
+        likelihood = features.float().log_softmax(dim=1)
+        wanted = self.conditioning.groups[labels.clamp(min=0)]
+        return -likelihood.gather(1, wanted)[labels != IGNORE].mean()
+
+    def parameter_groups(self, _settings: Vec2TextSettings) -> list[dict[str, Any]]:
+        """See `ConditionedLM.parameter_groups`."""
+        assert self.conditioning.lexical is not None
+        return [{"params": list(self.conditioning.lexical.parameters()), "rate": 1.0}]
+
+
+def token_groups(tokenizer: Any, vocabulary: int) -> Tensor:
+    """(vocabulary,) int64: one number for all tokens that differ in case only; rows past the tokenizer's are alone."""
+    numbers: dict[str, int] = {}
+    tokens = tokenizer.convert_ids_to_tokens(list(range(min(len(tokenizer), vocabulary))))
+    names = [*tokens, *(f"unused {row}" for row in range(len(tokens), vocabulary))]
+    return torch.tensor([numbers.setdefault(str(name).casefold(), len(numbers)) for name in names])
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to write: sampling at a temperature; greedy at temperature 0; beam search where `num_beams` > 1."""
@@ -163,6 +207,13 @@ class ConditionedLM(nn.Module):
         self._lexical: Tensor | None = None
         # A hook on the output layer sees the hidden state of every causal LM alike, in training and in `generate`.
         language_model.get_output_embeddings().register_forward_hook(self._add_lexical_logits)
+
+    def parameter_groups(self, settings: Vec2TextSettings) -> list[dict[str, Any]]:
+        """For the optimiser: parameters, and their share of the learning rate."""
+        return [
+            {"params": list(self.conditioning.parameters()), "rate": 1.0},
+            {"params": list(self.language_model.parameters()), "rate": settings.language_model_rate},
+        ]
 
     def _add_lexical_logits(self, _layer: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
         if self._lexical is None:
@@ -212,15 +263,30 @@ class ConditionedLM(nn.Module):
 
     @torch.inference_mode()
     def write(
-        self, embeddings: Tensor, sampling: Sampling, generator: torch.Generator, hypotheses: Hypotheses | None = None
+        self,
+        embeddings: Tensor,
+        sampling: Sampling,
+        generator: torch.Generator,
+        hypotheses: Hypotheses | None = None,
+        temperatures: Tensor | None = None,
     ) -> Tensor:
-        """Token ids of one text an embedding, (n, t) int64, ended by EOS and padded with it."""
+        """Token ids of one text an embedding, (n, t) int64, ended by EOS and padded with it.
+
+        Args:
+            embeddings: (n, d) float, unit rows.
+            sampling: how to write.
+            generator: of the noise of sampling.
+            hypotheses: the texts to correct; None: there are none.
+            temperatures: (n,) float, a temperature for each text; None: that of `sampling`.
+        """
         start = torch.full((len(embeddings), 1), self.bos, device=embeddings.device)
         arguments, self._lexical = self._begin(embeddings, start, hypotheses)
         try:
             if sampling.num_beams > 1:
                 return self._search(arguments, sampling)
-            return self._sample(arguments, sampling, generator)
+            if temperatures is None:
+                temperatures = torch.full((len(embeddings),), sampling.temperature, device=embeddings.device)
+            return self._sample(arguments, sampling, temperatures, generator)
         finally:
             self._lexical = None
 
@@ -236,7 +302,9 @@ class ConditionedLM(nn.Module):
             pad_token_id=self.eos,
         )
 
-    def _sample(self, arguments: dict[str, Any], sampling: Sampling, generator: torch.Generator) -> Tensor:
+    def _sample(
+        self, arguments: dict[str, Any], sampling: Sampling, temperatures: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """Token by token; finished rows leave the batch, which makes it 1.6 times as fast as `generate`."""
         from transformers import DynamicCache
 
@@ -246,7 +314,7 @@ class ConditionedLM(nn.Module):
         rows = torch.arange(len(inputs), device=inputs.device)
         for step in range(sampling.max_length):
             output = self.language_model(**arguments, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            chosen = _choose(output.logits[:, -1].float(), sampling, generator)
+            chosen = _choose(output.logits[:, -1].float(), temperatures, sampling.top_k, generator)
             out[rows, step] = chosen
             going = chosen != self.eos
             if not going.any():
@@ -254,7 +322,7 @@ class ConditionedLM(nn.Module):
             if going.sum() < MOST_IDLE * len(rows):
                 kept = going.nonzero()[:, 0]
                 cache.batch_select_indices(kept)
-                rows, chosen = rows[kept], chosen[kept]
+                rows, chosen, temperatures = rows[kept], chosen[kept], temperatures[kept]
                 arguments = {name: value[kept] for name, value in arguments.items()}
                 self._lexical = None if self._lexical is None else self._lexical[kept]
             arguments = self._next(arguments, chosen)
@@ -274,15 +342,13 @@ def _positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def _choose(scores: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """One token a row, (n,), of scores (n, V): the likeliest at temperature 0, else drawn from the `top_k` likeliest.
+def _choose(scores: Tensor, temperatures: Tensor, top_k: int, generator: torch.Generator) -> Tensor:
+    """One token a row, (n,), of scores (n, V), drawn from the `top_k` likeliest: at temperature 0 the likeliest.
 
-    Drawing as an argmax: Gumbel noise (Gumbel 1954) on the scores over the temperature. The noise comes from its own
+    Drawing as an argmax: Gumbel noise (Gumbel 1954), times the temperature, on the scores. The noise comes from its own
     generator, so that a seed decides the texts whatever else draws random numbers. `torch.multinomial` over a
     vocabulary of 16,384 took 40 % of the writing time on two cores; this takes 4 %.
     """
-    if sampling.temperature == 0:
-        return scores.argmax(dim=1)
-    top, tokens = scores.topk(min(sampling.top_k, scores.shape[1]))
+    top, tokens = scores.topk(min(top_k, scores.shape[1]))
     noise = -torch.empty(top.shape).exponential_(generator=generator).log().to(top.device)
-    return tokens.gather(1, (top / sampling.temperature + noise).argmax(dim=1, keepdim=True))[:, 0]
+    return tokens.gather(1, (top + temperatures[:, None] * noise).argmax(dim=1, keepdim=True))[:, 0]

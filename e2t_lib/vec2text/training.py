@@ -21,9 +21,12 @@ from e2t_lib.errors import E2TError
 from e2t_lib.files import atomic_folder, write_json
 from e2t_lib.settings import Vec2TextSettings
 from e2t_lib.vec2text.batches import LengthBuckets, PairDataset
-from e2t_lib.vec2text.model import ConditionedLM
+from e2t_lib.vec2text.model import BagOfTokens, ConditionedLM
 
 CHECKPOINT_SECONDS = 30.0  # a killed run loses at most this; 0.3 s a checkpoint for the embedded base
+
+
+Learner = ConditionedLM | BagOfTokens
 
 
 @dataclass
@@ -48,7 +51,7 @@ class _Progress:
 
 
 def train(
-    model: ConditionedLM,
+    model: Learner,
     training: PairDataset,
     validation: PairDataset,
     settings: Vec2TextSettings,
@@ -76,7 +79,9 @@ def train(
     from accelerate.utils import set_seed
 
     set_seed(settings.seed)
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # the corrector's, in a batch without hypotheses
+    unused = DistributedDataParallelKwargs(
+        find_unused_parameters=True
+    )  # the corrector's, in a batch without hypotheses
     accelerator = Accelerator(mixed_precision="bf16" if bf16_pays() else "no", kwargs_handlers=[unused])
     buckets = LengthBuckets(training.lengths, settings.batch_size, settings.seed)
     optimiser = _optimiser(model, settings)
@@ -122,7 +127,7 @@ def train(
 
 
 @torch.inference_mode()
-def validation_loss(model: ConditionedLM, pairs: PairDataset, batch_size: int) -> float:
+def validation_loss(model: Learner, pairs: PairDataset, batch_size: int) -> float:
     """Mean loss of held-out pairs, in nats a token."""
     from accelerate.utils import send_to_device
 
@@ -149,11 +154,8 @@ def bf16_pays() -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
-def _optimiser(model: ConditionedLM, settings: Vec2TextSettings) -> torch.optim.Optimizer:
-    groups = [
-        {"params": list(model.conditioning.parameters()), "rate": 1.0},
-        {"params": list(model.language_model.parameters()), "rate": settings.language_model_rate},
-    ]
+def _optimiser(model: Learner, settings: Vec2TextSettings) -> torch.optim.Optimizer:
+    groups = model.parameter_groups(settings)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
 
 

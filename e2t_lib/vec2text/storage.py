@@ -1,0 +1,40 @@
+"""The saved folder: vec2text_config.json, tokenizer/, language_model/ and embedding_model/."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from e2t_lib.embedder import Embedder
+from e2t_lib.files import atomic_folder, write_json
+from e2t_lib.settings import Vec2TextSettings
+from e2t_lib.vec2text.bases import load_language_model, load_tokenizer
+from e2t_lib.vec2text.model import ConditionedLM, Conditioning, token_groups
+
+CONFIG = "vec2text_config.json"
+CONDITIONING = "language_model/conditioning.safetensors"
+
+
+def save_model(folder: Path, model: ConditionedLM, tokenizer: Any, embedder: Embedder, record: dict[str, Any]) -> None:
+    """Write the folder atomically.
+
+    Raises:
+        E2TError: the place cannot be written.
+    """
+    with atomic_folder(folder) as new:
+        tokenizer.save_pretrained(new / "tokenizer")
+        model.language_model.save_pretrained(new / "language_model")
+        save_file(model.conditioning.state_dict(), new / CONDITIONING)
+        embedder.save(new / "embedding_model")
+        write_json(new / CONFIG, record)
+
+
+def load_model(folder: Path, settings: Vec2TextSettings, dimension: int) -> tuple[ConditionedLM, Any]:
+    """The conditioned language model of a folder, in fp32, and its tokenizer."""
+    language_model = load_language_model(folder / "language_model")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    tokens = language_model.get_input_embeddings().weight
+    conditioning = Conditioning(dimension, tokens.shape[1], token_groups(tokenizer, len(tokens)), settings)
+    conditioning.load_state_dict(load_file(folder / CONDITIONING))
+    model = ConditionedLM(language_model, conditioning, bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id)
+    return model, tokenizer
