@@ -94,7 +94,8 @@ class _Search:
         """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
         known = {candidate.text.casefold(): candidate for candidate in self.beam}
         for text, embedding in zip(texts, embeddings, strict=True):
-            known.setdefault(text.casefold(), _Candidate(text, embedding, float(embedding @ self.target)))
+            cosine = float(embedding @ self.target) if text.strip() else -1.0  # a blank text answers nothing
+            known.setdefault(text.casefold(), _Candidate(text, embedding, cosine))
         self.beam = sorted(known.values(), key=lambda candidate: -candidate.cosine)[:width]
         self.best = max(self.best, self.beam[0], key=lambda candidate: candidate.cosine)
         beam = tuple(Hypothesis(candidate.text, candidate.cosine) for candidate in self.beam)

@@ -295,6 +295,7 @@ class ConditionedLM(nn.Module):
         return self.language_model.generate(
             inputs_embeds=inputs,
             attention_mask=arguments.get("attention_mask", inputs.new_ones(inputs.shape[:2], dtype=torch.long)),
+            min_new_tokens=1,
             max_new_tokens=sampling.max_length,
             do_sample=False,
             num_beams=sampling.num_beams,
@@ -314,7 +315,10 @@ class ConditionedLM(nn.Module):
         rows = torch.arange(len(inputs), device=inputs.device)
         for step in range(sampling.max_length):
             output = self.language_model(**arguments, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            chosen = _choose(output.logits[:, -1].float(), temperatures, sampling.top_k, generator)
+            scores = output.logits[:, -1].float()
+            if step == 0:
+                scores[:, self.eos] = -torch.inf  # an empty text answers nothing
+            chosen = _choose(scores, temperatures, sampling.top_k, generator)
             out[rows, step] = chosen
             going = chosen != self.eos
             if not going.any():
