@@ -68,8 +68,7 @@ class LocalModel:
     """
 
     def __init__(self, name: str):
-        from e2t_lib.vec2text.bases import load_language_model, load_tokenizer
-        from e2t_lib.vec2text.estimator import default_device
+        from e2t_lib.vec2text.bases import default_device, load_language_model, load_tokenizer
 
         source = str(resolve(name)) if resolve(name).is_dir() else name
         self.name = name

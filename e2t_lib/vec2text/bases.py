@@ -50,6 +50,13 @@ def load_base(name: str) -> tuple[Any, Any]:
         ) from None
 
 
+def default_device() -> str:
+    """The first of cuda, mps and cpu that is there."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def load_language_model(source: str | Path) -> Any:
     """The causal LM of a folder or hub name, in fp32: AdamW's small steps are lost in bf16 weights."""
     from transformers import AutoModelForCausalLM

@@ -16,7 +16,7 @@ from e2t_lib.embedder import EMBEDDED, Embedder
 from e2t_lib.errors import E2TError
 from e2t_lib.files import read_json, resolve
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings, override
-from e2t_lib.vec2text.bases import base_model_folder, load_base
+from e2t_lib.vec2text.bases import base_model_folder, default_device, load_base
 from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, tokenise
 from e2t_lib.vec2text.correction import CorrectionResult, correct
 from e2t_lib.vec2text.model import BagOfTokens, ConditionedLM, Conditioning, Sampling, token_groups
@@ -394,10 +394,3 @@ def held_out_rows(count: int, settings: Vec2TextSettings) -> list[int]:
     """A seeded share of the rows, at least one, in order."""
     number = max(1, round(settings.held_out * count))
     return sorted(np.random.default_rng(settings.seed).permutation(count)[:number].tolist())
-
-
-def default_device() -> str:
-    """The first of cuda, mps and cpu that is there."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
