@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else a page of notes on stderr where there is no GPU
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning at every fork
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of the libraries below; ours stay
+os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else two lines a retry where the hub cannot be reached
 
 _HOME = {
     "Dataset": "dataset",

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import os
 import re
 import shutil
 import subprocess
@@ -133,3 +134,22 @@ def test_invert_prints_one_json_object_for_one_text(capsys):
     assert main(["invert", "Spin waves in thin films", "--iterations", "0", "--beam-width", "1"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["target_text"] == "Spin waves in thin films" and -1 <= record["cosine"] <= 1
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_too(tmp_path):
+    """Online, the hub's client retries and says so each time; the address refuses at once."""
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    code = "import sys; from e2t_lib.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [
+        "train",
+        "--data-dir",
+        "data/arxiv_test",
+        "--output-dir",
+        str(tmp_path / "m"),
+        "--base-model",
+        "no/body",
+    ]
+    out = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
+    assert out.returncode == 2
+    assert out.stderr.count("\n") == 1 and "base model 'no/body'" in out.stderr, out.stderr

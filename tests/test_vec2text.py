@@ -247,6 +247,13 @@ def test_interpolation_starts_and_ends_at_the_texts(trained):
     assert first @ a > first @ b and last @ b > last @ a
 
 
+def test_bf16_is_left_alone_where_avx512_is():
+    code = "from e2t_lib.vec2text.training import bf16_pays; print(bf16_pays())"
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "CUDA_VISIBLE_DEVICES": ""}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert out.stdout.strip() == "False"
+
+
 def test_training_runs_in_two_processes(gpt2_folder, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
