@@ -9,9 +9,9 @@ from pathlib import Path
 from e2t_lib import __version__
 from e2t_lib.errors import E2TError
 from e2t_lib.files import resolve, write_json, write_text
-from e2t_lib.settings import PROFILES, MapSettings, Vec2TextSettings, override
+from e2t_lib.settings import PROFILES, CorrectionSettings, MapSettings, Vec2TextSettings, override
 
-MAP, VEC2TEXT = MapSettings(), Vec2TextSettings()  # the guide's defaults
+MAP, VEC2TEXT, CORRECTION = MapSettings(), Vec2TextSettings(), CorrectionSettings()  # the guide's defaults
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +111,14 @@ def pretrain(asked: argparse.Namespace) -> int:
         [Path(path) for path in asked.corpus], asked.titles, asked.documents, asked.held_out, asked.seed
     )
     settings = override(
-        Vec2TextSettings(base_model=asked.base_model, learning_rate=8e-4, language_model_rate=0.4),
+        Vec2TextSettings(
+            base_model=asked.base_model,
+            batch_tokens=2_048,  # the longest abstracts in batches of 8: more tokens a step teach no more, and take longer
+            learning_rate=8e-4,
+            language_model_rate=0.4,
+            lexical_width=2_048,
+            lexical_epochs=3,
+        ),
         max_length=asked.max_length,
         batch_size=asked.batch_size,
         epochs=asked.epochs,
@@ -164,16 +171,22 @@ def invert(asked: argparse.Namespace) -> int:
     model = Vec2Text.load(
         folder / "vec2text" if isinstance(folder, Path) and (folder / "vec2text").is_dir() else folder
     )
-    results = model.invert_strings(
-        texts,
+    settings = override(
+        CorrectionSettings(max_length=model.settings.max_length),
         max_correction_iterations=asked.iterations,
-        beam_width=asked.beam_width,
+        num_beams=asked.beam_width,
+        batch_size=asked.batch_size,
         seed=asked.seed,
-        progress=True,
     )
+    results = model.invert_strings(texts, settings=settings, progress=True)
     rows = [
         {"text": result.text, "target_text": text, "cosine": round(result.cosine, 6), "iterations": result.iterations}
         | {"distance": round(result.distance, 6), "converged": result.converged}
+        | (
+            {"trace": [{**vars(step.best), "iteration": step.iteration} for step in result.trace]}
+            if asked.trace
+            else {}
+        )
         for text, result in zip(texts, results, strict=True)
     ]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -272,15 +285,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--corpus", nargs="+", required=True, metavar="FILE", help=".jsonl, .jsonl.gz or .jsonl.xz documents")
     add("--base-model", default="minilm-decoder", help="what to start from; embedded: the base that ships")
-    add("--titles", type=_at_least(0), default=140_000, help="documents whose title alone is learned")
-    add("--documents", type=_at_least(0), default=20_000, help="other documents, learned with abstract")
+    add("--titles", type=_at_least(0), default=262_000, help="documents whose title alone is learned")
+    add("--documents", type=_at_least(0), default=18_000, help="other documents, learned with abstract")
     add("--held-out", type=_at_least(2), default=2_000, help="documents at the end that nothing learns from")
     add("--epochs", type=_at_least(1), default=1, help="passes over the texts")
     add("--minutes", type=float, default=0.0, help="of training at most; 0: all epochs")
     add("--corrector-epochs", type=_at_least(0), default=1, help="passes with hypotheses to correct, afterwards")
     add("--corrector-texts", type=_at_least(0), default=20_000, help="texts that hypotheses are written for; 0: all")
     add("--corrector-minutes", type=float, default=0.0, help="as --minutes, for the corrector")
-    add("--max-length", type=_at_least(1), default=128, help="tokens kept of a text")
+    add("--max-length", type=_at_least(1), default=256, help="tokens kept of a text")
     add("--batch-size", type=_at_least(1), default=64)
     add("--seed", type=_at_least(0), default=0)
     add("--work", default="build/pretrain", help="embeddings, checkpoints and the finished model")
@@ -302,8 +315,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--input", help="a file with one text a line")
     add("--output", help="None: the terminal")
     add("--models", default="embedded", help="a models folder, or embedded: the base model as it ships")
-    add("--iterations", type=_at_least(0), default=5, help="correction steps at most")
+    add("--iterations", type=_at_least(0), default=5, help="correction steps at most; 0: the inverter alone")
     add("--beam-width", type=_at_least(1), default=4, help="hypotheses kept a text")
+    add("--batch-size", type=_at_least(1), default=CORRECTION.batch_size, help="texts at a time")
+    add("--trace", action="store_true", help="with the best text after every step")
     add("--seed", type=_at_least(0), default=0)
 
     add = command(generate, "write the text that belongs at a point of the map")

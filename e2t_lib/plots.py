@@ -181,6 +181,17 @@ def distance_by_step(steps: Sequence[Mapping[str, float]], levels: Mapping[str, 
     return figure
 
 
+def distance_by_width(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure":
+    """Mean distance of the best text so far after each correction step, a line for each width of beam."""
+    figure, ax = plt.subplots(figsize=(7, 4))
+    for (name, steps), colour in zip(curves.items(), sns.color_palette("colorblind"), strict=False):
+        ax.plot([step["mean"] for step in steps], marker="o", color=colour, label=name)
+    ax.set(xlabel="correction step", ylabel="embedding distance, 1 - cosine", title="A wide beam or a narrow one")
+    ax.set_xticks(range(max(map(len, curves.values()))))
+    ax.legend(fontsize=9)
+    return figure
+
+
 def traces(results: Sequence[Any], labels: Sequence[str]) -> "Figure":
     """Single texts improving: the best cosine so far and the beam behind it, one line a text."""
     figure, ax = plt.subplots(figsize=(7.5, 4))

@@ -52,6 +52,7 @@ class Vec2TextSettings:
     max_length: int = 300  # tokens of a training text and of a generated one
     epochs: int = 3
     batch_size: int = 32
+    batch_tokens: int = 0  # long texts come in smaller batches, of about so many tokens at most; 0: no limit
     learning_rate: float = 5e-4  # of the new parts
     language_model_rate: float = 0.5  # of the language model's own layers, times the above
     weight_decay: float = 0.01
@@ -59,7 +60,8 @@ class Vec2TextSettings:
     held_out: float = 0.1
     prefix_length: int = 4  # prefix tokens made from the embedding
     prefix_width: int = 1024  # hidden width of the projection to them; 0: one linear layer
-    lexical_head: bool = True
+    lexical_head: bool = True  # scores for the words of an embedding, beside the language model's
+    length_head: bool = True  # guess the length of a text first, and count down to its end
     lexical_width: int = 1024
     lexical_rank: int = 256
     lexical_epochs: int = 4  # passes over the bags of tokens that a new lexical head makes alone first

@@ -127,7 +127,11 @@ def test_train_generate_and_write_metrics(tmp_path, gpt2_folder, capsys):
     assert main(asked) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["target_text"] for row in rows] == ["Rivers and stones", "An old tree house"]
-    assert all({"text", "cosine", "iterations", "converged"} <= set(row) for row in rows)
+    assert all({"text", "cosine", "iterations", "converged"} <= set(row) and "trace" not in row for row in rows)
+    assert main([*asked, "--trace", "--batch-size", "1"]) == 0
+    for row in map(json.loads, output.read_text().splitlines()):
+        assert [step["iteration"] for step in row["trace"]] == list(range(row["iterations"] + 1))
+        assert row["trace"][-1]["text"] == row["text"]
 
 
 def test_invert_prints_one_json_object_for_one_text(capsys):

@@ -1,5 +1,6 @@
 """Vec2Text: conditioning, training, saving, on a tiny GPT-2 checkpoint and on the MiniLM decoder."""
 
+import copy
 import json
 import os
 import subprocess
@@ -14,8 +15,12 @@ from e2t_lib.embedder import Embedder
 from e2t_lib.errors import E2TError
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings
 from e2t_lib.vec2text import Sampling, Vec2Text
+from e2t_lib.vec2text import model as vec2text_model
 from e2t_lib.vec2text.batches import LengthBuckets, PairDataset
-from e2t_lib.vec2text.model import IGNORE
+from e2t_lib.vec2text.conditioning import Length
+from e2t_lib.vec2text.model import IGNORE, candidates
+from e2t_lib.vec2text.near_misses import echoes, with_near_misses
+from e2t_lib.vec2text.writing import search
 
 WORDS = ["red", "blue", "green", "tall", "small", "old", "cat", "dog", "tree", "house", "river", "stone"]
 TEXTS = [f"{a} {b} {c}" for a in WORDS[:6] for b in WORDS[6:] for c in ("sleeps", "falls")]
@@ -139,7 +144,7 @@ def test_the_corrector_listens_to_its_hypothesis(trained):
     assert len(trained.corrector_history.loss) == 1 and trained.corrector_history.val_loss[0] < 2
 
 
-def test_writing_is_the_same_in_any_company_and_as_transformers_writes(trained):
+def test_writing_is_the_same_in_any_company(trained):
     targets = trained.embedder.encode(TEXTS[:5])
     hypotheses = (["", "red cat", "blue dog tree falls", "stone", ""], trained.embedder.encode(TEXTS[5:10]))
     greedy = Sampling(temperature=0, max_length=8)
@@ -150,12 +155,93 @@ def test_writing_is_the_same_in_any_company_and_as_transformers_writes(trained):
     ]
     assert together == alone
     assert [together[0], together[4]] == trained.write(targets[[0, 4]], greedy)
-    # Beam search goes through `generate`, and a beam of one is greedy.
-    searched = trained.model._search(
-        trained.model._begin(torch.from_numpy(targets[:1]), torch.tensor([[trained.model.bos]]), None)[0],
-        Sampling(num_beams=1, max_length=8),
-    )
-    assert searched.shape[1] <= 8
+
+
+def likelihood(model, embeddings: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Log-likelihood of each token of (n, t) ids of median length, by one pass over the whole text: (n, t, V)."""
+    lengths = model.conditioning.length.draw(embeddings, torch.zeros(len(embeddings)), torch.Generator())
+    before = torch.cat([torch.full_like(ids[:, :1], model.bos), ids[:, :-1]], dim=1)
+    hidden = model.hidden(model.begin(embeddings, before, lengths, None), ids.shape[1])
+    return model.logits(hidden, model.features(embeddings, before, None), model.output()).log_softmax(dim=-1)
+
+
+@torch.inference_mode()
+def test_token_by_token_is_as_the_whole_text_at_once(trained):
+    model = copy.deepcopy(trained.model)
+    torch.nn.init.normal_(model.conditioning.lexical.said.weight, std=0.1)  # explaining away, noticeably
+    torch.nn.init.normal_(model.conditioning.length.countdown.weight, std=0.1)
+    targets = torch.from_numpy(trained.embedder.encode(TEXTS[:5])).float()
+    ids = model.write(targets, Sampling(temperature=0, max_length=8), torch.Generator())
+    scores = likelihood(model, targets, ids)
+    scores[:, 0, model.eos] = -torch.inf
+    ended = (ids == model.eos).cumsum(dim=1) > 1
+    assert torch.equal(scores.argmax(dim=-1)[~ended], ids[~ended])
+
+
+@torch.inference_mode()
+def test_beam_search_finds_likelier_texts_than_greedy_and_a_beam_of_one_is_greedy(gpt2_folder):
+    model = Vec2Text.from_base(settings(gpt2_folder), Embedder(hashed)).model  # untrained: greedy is seldom likeliest
+    targets = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+
+    def likelihood_a_token(ids):
+        scores = likelihood(model, targets, ids).gather(2, ids[:, :, None])[:, :, 0]
+        ended = (ids == model.eos).cumsum(dim=1) - (ids == model.eos).int() > 0
+        return scores.masked_fill(ended, 0.0).sum(dim=1) / (~ended).sum(dim=1)
+
+    greedy = model.write(targets, Sampling(temperature=0, max_length=6), torch.Generator())
+    lengths = model.conditioning.length.draw(targets, torch.zeros(8), torch.Generator())
+    assert torch.equal(search(model, targets, lengths, None, Sampling(num_beams=1, max_length=6)), greedy)
+    found = likelihood_a_token(search(model, targets, lengths, None, Sampling(num_beams=100, max_length=6)))
+    assert (found >= likelihood_a_token(greedy) - 1e-5).all()
+    assert found.mean() > likelihood_a_token(greedy).mean() + 1e-3
+
+
+def test_a_part_of_the_vocabulary_stands_for_all_of_it(monkeypatch):
+    monkeypatch.setattr(vec2text_model, "NEGATIVES", 50)
+    wanted = torch.tensor([7, 3, 7, 199])
+    weights = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    sums = []
+    for seed in range(200):
+        torch.manual_seed(seed)
+        tokens, stands_for, numbers = candidates(wanted, 200)
+        assert tokens[numbers].tolist() == wanted.tolist() and len(set(tokens.tolist())) == len(tokens) == 53
+        sums.append(float(weights[tokens] @ stands_for))
+    assert np.mean(sums) == pytest.approx(float(weights.sum()), rel=0.01)
+    tokens, stands_for, _ = candidates(wanted, 40 + 160)
+    assert stands_for.sum() == pytest.approx(200)
+
+
+@torch.inference_mode()
+def test_a_guess_of_length_is_a_distribution_and_its_draws_follow_it():
+    torch.manual_seed(0)
+    length = Length(8, 4)
+    embeddings = torch.nn.functional.normalize(torch.randn(3, 8), dim=1)
+    every = torch.arange(1, 2049)
+    for row in embeddings:
+        likelihood = (-length.loss(row.expand(len(every), -1), every)).exp()
+        assert likelihood.sum() == pytest.approx(1.0, abs=1e-4)
+        drawn = length.draw(row.expand(4000, -1), torch.ones(4000), torch.Generator().manual_seed(1))
+        assert (drawn <= 32).float().mean() == pytest.approx(float(likelihood[:32].sum()), abs=0.03)
+        median = int(length.draw(row[None], torch.zeros(1), torch.Generator()))
+        assert likelihood[: length.last[length.band(torch.tensor(median))]].sum() >= 0.5 - 1e-4
+    assert length.band(torch.tensor([1, 32, 33, 40, 41, 2048, 9999, -3])).tolist() == [0, 31, 32, 32, 33, 55, 55, 0]
+
+
+def test_the_length_of_texts_that_have_one_length_is_known(trained):
+    model, targets = trained.model, torch.from_numpy(trained.embedder.encode(TEXTS[:12])).float()
+    guessed = model.conditioning.length.draw(targets, torch.zeros(12), torch.Generator())
+    lengths = [len(ids) + 1 for ids in trained.tokenizer(TEXTS[:12], add_special_tokens=False)["input_ids"]]
+    assert guessed.tolist() == lengths
+
+
+def test_long_texts_come_in_smaller_batches():
+    lengths = np.random.default_rng(0).integers(1, 300, size=700)
+    buckets = LengthBuckets(lengths, 16, seed=1, most_tokens=1024)
+    batches = list(buckets)
+    assert sorted(row for batch in batches for row in batch) == list(range(700)) and len(batches) == len(buckets)
+    assert max(len(batch) * lengths[batch].max() for batch in batches) <= 1024
+    assert max(map(len, batches)) == 16
+    assert all(len(batch) == 1 for batch in LengthBuckets([5000, 9, 5000], 16, seed=0, most_tokens=1024))
 
 
 def test_length_buckets_give_every_row_once_and_similar_lengths_together():
@@ -247,6 +333,17 @@ def test_interpolation_starts_and_ends_at_the_texts(trained):
     assert first @ a > first @ b and last @ b > last @ a
 
 
+def test_arithmetic_lands_at_the_sum(trained):
+    quick = CorrectionSettings(max_length=8, max_correction_iterations=1)
+    a, b, c = trained.embedder.encode([TEXTS[0], TEXTS[30], TEXTS[-1]])
+    assert trained.arithmetic([a, b], [b], settings=quick).text == trained.invert_embeddings(a, settings=quick)[0].text
+    mixed = trained.arithmetic([a, c], settings=quick)
+    total = (a + c) / np.linalg.norm(a + c)
+    assert mixed.cosine == pytest.approx(float(mixed.embedding @ total), abs=1e-5)
+    with pytest.raises(E2TError, match="zero or not finite"):
+        trained.arithmetic([a], [a])
+
+
 def test_bf16_is_left_alone_where_avx512_is():
     code = "from e2t_lib.vec2text.training import bf16_pays; print(bf16_pays())"
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "CUDA_VISIBLE_DEVICES": ""}
@@ -264,7 +361,7 @@ def test_training_runs_in_two_processes(gpt2_folder, tmp_path):
         "embedder = Embedder(hashed)\n"
         "model = Vec2Text.from_base(settings(sys.argv[2], epochs=2), embedder)\n"
         "model.fit(TEXTS, embedder.encode(TEXTS))\n"
-        "print('LOSSES', model.history.val_loss, flush=True)\n"
+        "sys.stdout.write(f'LOSSES {model.history.val_loss}\\n')\n"  # at once: the other writes to the same pipe
     )
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command = [sys.executable, *launch, str(script)]
@@ -279,3 +376,39 @@ def test_training_runs_in_two_processes(gpt2_folder, tmp_path):
     assert out.returncode == 0, out.stderr[-2000:]
     losses = [line for line in out.stdout.splitlines() if line.startswith("LOSSES")]
     assert len(losses) == 2 and losses[0] == losses[1]
+
+
+def test_text_and_hypothesis_share_the_positions_of_the_base(gpt2_folder):
+    embedder = Embedder(hashed)
+    positions = Vec2Text.from_base(settings(gpt2_folder), embedder).model.language_model.config.max_position_embeddings
+    most = positions - 9  # two prefixes of four, and a token of a hypothesis
+    model = Vec2Text.from_base(settings(gpt2_folder, max_length=most), embedder)
+    assert model.model.room(most) == 1 and model.model.room(12) == 12
+    targets = embedder.encode(TEXTS[:2])
+    long = Sampling(temperature=2.0, max_length=most)
+    assert len(model.write(targets, long, hypotheses=(["red cat " * positions] * 2, targets))) == 2
+    with pytest.raises(E2TError, match=f"max_length {most + 1}: the base model has room for {most} tokens at most"):
+        Vec2Text.from_base(settings(gpt2_folder, max_length=most + 1), embedder)
+
+
+def test_an_echo_is_as_long_as_its_text_and_near_it(trained):
+    embeddings = trained.embedder.encode(TEXTS)
+    echoed = echoes(trained, TEXTS, embeddings)
+    ids = [trained.tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (TEXTS, echoed)]
+    assert [len(row) for row in ids[1]] == [len(row) for row in ids[0]]
+    assert any(echo != text for echo, text in zip(echoed, TEXTS, strict=True))
+    nearer = (trained.embedder.encode(echoed) * embeddings).sum(axis=1).mean()
+    assert nearer > (np.roll(trained.embedder.encode(echoed), 7, axis=0) * embeddings).sum(axis=1).mean() + 0.1
+
+
+def test_near_misses_are_written_echoed_or_none(trained):
+    embeddings = trained.embedder.encode(TEXTS)
+    pairs = with_near_misses(trained, TEXTS, embeddings)
+    without = [row for row, ids in enumerate(pairs.hypotheses) if not len(ids)]
+    assert 0.1 < len(without) / len(TEXTS) < 0.4
+    again = with_near_misses(trained, TEXTS, embeddings)
+    assert all(np.array_equal(*two) for two in zip(pairs.hypotheses, again.hypotheses, strict=True))
+    hypotheses = trained.tokenizer.batch_decode(pairs.hypotheses)
+    landed = trained.embedder.encode([text or "-" for text in hypotheses])
+    rows = [row for row in range(len(TEXTS)) if row not in without]
+    assert np.allclose(pairs.hypothesis_embeddings[rows], landed[rows], atol=1e-5)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from e2t_lib.vec2text.model import IGNORE, Hypotheses
+from e2t_lib.settings import Vec2TextSettings
+from e2t_lib.vec2text.conditioning import Hypotheses
+from e2t_lib.vec2text.model import IGNORE
 
 
 class PairDataset(Dataset):
@@ -21,6 +23,7 @@ class PairDataset(Dataset):
         max_length: tokens kept of a text; a text that is cut has no EOS, so that no model learns to stop there.
         hypotheses: n texts, "" where there is none; None: nowhere.
         hypothesis_embeddings: (n, d) float32 of the hypotheses.
+        hypothesis_length: tokens kept of a hypothesis; None: `max_length`.
     """
 
     def __init__(
@@ -31,11 +34,16 @@ class PairDataset(Dataset):
         max_length: int,
         hypotheses: Sequence[str] | None = None,
         hypothesis_embeddings: np.ndarray | None = None,
+        hypothesis_length: int | None = None,
     ):
         self.embeddings = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
-        self.tokens = tokenise(texts, tokenizer, max_length, end=True)
+        whole = tokenise(texts, tokenizer, end=True)
+        self.totals = torch.tensor([len(ids) for ids in whole])
+        self.tokens = [ids[:max_length] for ids in whole]
         self.bos = tokenizer.bos_token_id
-        self.hypotheses = None if hypotheses is None else tokenise(hypotheses, tokenizer, max_length)
+        self.hypotheses: list[np.ndarray] | None = None
+        if hypotheses is not None:
+            self.hypotheses = [ids[: hypothesis_length or max_length] for ids in tokenise(hypotheses, tokenizer)]
         self.hypothesis_embeddings = hypothesis_embeddings
 
     def __len__(self) -> int:
@@ -61,6 +69,7 @@ class PairDataset(Dataset):
             "embeddings": self.embeddings[list(rows)],
             "input_ids": shifted.clamp(min=0),
             "labels": labels,
+            "lengths": self.totals[list(rows)],
         }
         if self.hypotheses is not None and any(len(self.hypotheses[row]) for row in rows):
             assert self.hypothesis_embeddings is not None
@@ -73,12 +82,12 @@ class PairDataset(Dataset):
         return torch.bincount(torch.from_numpy(np.concatenate(self.tokens)).long(), minlength=vocabulary)
 
 
-def tokenise(texts: Sequence[str], tokenizer: Any, max_length: int, *, end: bool = False) -> list[np.ndarray]:
-    """Token ids of each text, cut; with EOS where `end` and there is room."""
+def tokenise(texts: Sequence[str], tokenizer: Any, *, end: bool = False) -> list[np.ndarray]:
+    """Token ids of each text, and EOS where asked for."""
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     ends = [tokenizer.eos_token_id] if end else []
     # int32: a token list of Python ints takes 36 bytes a token, which 280,000 abstracts do not leave room for.
-    return [np.array(ids + ends, dtype=np.int32)[:max_length] for ids in encoded]
+    return [np.array(ids + ends, dtype=np.int32) for ids in encoded]
 
 
 def as_hypotheses(tokens: Sequence[np.ndarray], embeddings: np.ndarray) -> Hypotheses:
@@ -97,28 +106,44 @@ class LengthBuckets(Sampler[list[int]]):
 
     Padding a random batch of titles and abstracts wastes half of it. Texts are shuffled, cut into pools of 64
     batches, sorted inside a pool, and the batches of all pools shuffled again.
+
+    Args:
+        lengths: tokens of each text.
+        batch_size: texts a batch.
+        seed: of the order.
+        most_tokens: long texts come in smaller batches, of about so many tokens at most; 0: no limit.
     """
 
     POOL = 64
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
-        self.lengths, self.batch_size, self.seed, self.epoch = np.asarray(lengths), batch_size, seed, 0
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, most_tokens: int = 0):
+        self.lengths, self.seed, self.epoch = np.asarray(lengths), seed, 0
+        self.sizes = np.full(len(self.lengths), batch_size)
+        if most_tokens:
+            octaves = 2 ** np.ceil(np.log2(np.maximum(self.lengths, 1))).astype(int)
+            self.sizes = np.clip(most_tokens // octaves, 1, batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return sum(-(-int((self.sizes == size).sum()) // int(size)) for size in np.unique(self.sizes))
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.lengths))
-        pools = [
-            order[start : start + self.POOL * self.batch_size]
-            for start in range(0, len(order), self.POOL * self.batch_size)
-        ]
-        order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        batches = [batch for size in np.unique(self.sizes) for batch in self._batches(int(size), rng)]
         for batch in rng.permutation(len(batches)):
             yield batches[batch].tolist()
+
+    def _batches(self, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+        order = rng.permutation(np.flatnonzero(self.sizes == size))
+        pools = [order[start : start + self.POOL * size] for start in range(0, len(order), self.POOL * size)]
+        order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def held_out_rows(count: int, settings: Vec2TextSettings) -> list[int]:
+    """A seeded share of the rows, at least one, in order."""
+    number = max(1, round(settings.held_out * count))
+    return sorted(np.random.default_rng(settings.seed).permutation(count)[:number].tolist())

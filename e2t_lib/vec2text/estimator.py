@@ -17,17 +17,21 @@ from e2t_lib.errors import E2TError
 from e2t_lib.files import read_json, resolve
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings, override
 from e2t_lib.vec2text.bases import base_model_folder, default_device, load_base
-from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, tokenise
+from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, held_out_rows, tokenise
+from e2t_lib.vec2text.conditioning import Conditioning, token_groups
 from e2t_lib.vec2text.correction import CorrectionResult, correct
-from e2t_lib.vec2text.model import BagOfTokens, ConditionedLM, Conditioning, Sampling, token_groups
+from e2t_lib.vec2text.model import BagOfTokens, ConditionedLM
+from e2t_lib.vec2text.near_misses import with_near_misses
 from e2t_lib.vec2text.storage import CONFIG, load_model, save_model
-from e2t_lib.vec2text.training import History, Learner, remove_checkpoint, train, validation_loss
+from e2t_lib.vec2text.training import History, Learner, bf16_pays, remove_checkpoint, train, validation_loss
+from e2t_lib.vec2text.writing import Sampling
 
-ARCHITECTURE = ("prefix_length", "prefix_width", "lexical_head", "lexical_width", "lexical_rank", "corrector")
-PLAIN = 0.25  # share of the corrector's pairs without a hypothesis, so that the inverter is not forgotten
+ARCHITECTURE = (
+    "prefix_length", "prefix_width", "lexical_head", "lexical_width", "lexical_rank", "length_head", "corrector",
+)  # fmt: skip
 LEXICAL_BATCH, LEXICAL_RATE = 256, 3e-3  # of 512 and 256 texts, 1e-3, 3e-3 and 6e-3, the best in equal time
 STEP = 0.5  # of the residual; .01 to .02 of cosine in the first steps, measured on held-out titles
-WRITE_BATCH = 64  # texts written at a time: past it a CPU gains nothing and the key-value cache leaves its own
+WRITE_BATCH, WRITE_TOKENS = 256, 16_384  # texts written at a time, and tokens of all: short ones go side by side
 
 
 class Vec2Text:
@@ -44,6 +48,7 @@ class Vec2Text:
     def __init__(
         self, model: ConditionedLM, tokenizer: Any, embedder: Embedder, settings: Vec2TextSettings, dimension: int
     ):
+        model.room(settings.max_length)  # raises where there is none
         self.model, self.tokenizer, self.embedder = model, tokenizer, embedder
         self.settings, self.dimension = settings, dimension
         self._noise = torch.Generator()
@@ -113,16 +118,17 @@ class Vec2Text:
         out = set(self.held_out)
         rows = [row for row in range(len(texts)) if row not in out]
         training, validation = (self._pairs(texts, embeddings, part) for part in (rows, self.held_out))
-        if self._fresh:
-            vocabulary = len(self.model.language_model.get_output_embeddings().weight)
-            self.model.conditioning.start_from_counts(training.token_counts(vocabulary))
-            if self.settings.lexical_head and self.settings.lexical_epochs:
-                bags = BagOfTokens(self.model.conditioning)
+        lexical = self.model.conditioning.lexical
+        if self._fresh and lexical is not None:
+            lexical.start_from_counts(training.token_counts(len(lexical.groups)))
+            if self.settings.lexical_epochs:
+                bags = BagOfTokens(lexical)
                 self._train(bags, training, validation, self._lexical_settings(), checkpoint_dir, "lexical", resume)
         self.history = self._train(self.model, training, validation, self.settings, checkpoint_dir, "inverter", resume)
         if self.settings.corrector and self.settings.corrector_epochs:
             training, validation = (
-                self._with_hypotheses(texts, embeddings, part) for part in (self._corrected(rows), self.held_out)
+                with_near_misses(self, [texts[row] for row in part], embeddings[part])
+                for part in (self._corrected(rows), self.held_out)
             )
             settings = replace(
                 self.settings, epochs=self.settings.corrector_epochs, minutes=self.settings.corrector_minutes
@@ -168,23 +174,6 @@ class Vec2Text:
             return list(rows)
         return sorted(np.random.default_rng(self.settings.seed).choice(rows, count, replace=False).tolist())
 
-    def _with_hypotheses(self, texts: Sequence[str], embeddings: np.ndarray, rows: Sequence[int]) -> PairDataset:
-        """Pairs with what this model writes for them, which is what it will be asked to correct."""
-        own = embeddings[list(rows)]
-        lengths = np.array([len(texts[row]) for row in rows])
-        with_one = np.random.default_rng(self.settings.seed).random(len(rows)) >= PLAIN
-        order = np.flatnonzero(with_one)[np.argsort(lengths[with_one], kind="stable")]  # alike in length, fast to write
-        written = self.write(
-            own[order], Sampling(max_length=self.settings.max_length), seed=self.settings.seed, progress=True
-        )
-        hypotheses, landed = [""] * len(rows), np.zeros_like(own, dtype=np.float32)
-        for row, text in zip(order, written, strict=True):
-            hypotheses[row] = text
-        if len(order):
-            landed[order] = self.embedder.encode(written, progress=True)
-        chosen = [texts[row] for row in rows]
-        return PairDataset(own, chosen, self.tokenizer, self.settings.max_length, hypotheses, landed)
-
     def _check_pairs(self, texts: Sequence[str], embeddings: np.ndarray) -> None:
         if len(texts) != len(embeddings) or len(texts) < 2:
             raise E2TError(f"{len(texts)} texts and {len(embeddings)} embeddings: training needs two pairs or more")
@@ -212,12 +201,12 @@ class Vec2Text:
 
     def likely_words(self, embedding: np.ndarray, count: int) -> list[str]:
         """The whole-word tokens that the lexical head raises most for an embedding, (d,), beyond their frequency."""
-        head = self.model.conditioning
-        with torch.inference_mode():
-            logits = head.lexical_logits(torch.from_numpy(self._targets(embedding)).to(self.device))
-        if logits is None:
+        lexical = self.model.conditioning.lexical
+        if lexical is None:
             raise E2TError("this model has no lexical head")
-        raised = logits[0] - head.word_bias[head.groups]
+        with torch.inference_mode():
+            logits = lexical.logits(torch.from_numpy(self._targets(embedding)).to(self.device))
+        raised = logits[0] - lexical.words.bias[lexical.groups]
         tokens = self.tokenizer.convert_ids_to_tokens(raised.argsort(descending=True).tolist())
         words = (token[1:].lower() for token in tokens if re.fullmatch(r"[▁Ġ][a-zA-Z]{3,}", token))
         return list(itertools.islice(dict.fromkeys(words), count))
@@ -253,16 +242,20 @@ class Vec2Text:
         if seed is not None:
             self._noise.manual_seed(seed)
         texts: list[str] = []
-        starts = range(0, len(embeddings), WRITE_BATCH)
+        batch_size = max(min(WRITE_BATCH, WRITE_TOKENS // sampling.max_length), 1)
+        starts = range(0, len(embeddings), batch_size)
         for start in tqdm(starts, desc="writing", unit="batch", disable=None if progress else True):
-            part = slice(start, start + WRITE_BATCH)
+            part = slice(start, start + batch_size)
             batch = torch.from_numpy(np.ascontiguousarray(embeddings[part], dtype=np.float32))
             known = None
             if hypotheses and any(hypotheses[0][part]):
-                tokens = tokenise(hypotheses[0][part], self.tokenizer, sampling.max_length)
+                room = self.model.room(sampling.max_length)
+                tokens = [ids[:room] for ids in tokenise(hypotheses[0][part], self.tokenizer)]
                 known = send_to_device(as_hypotheses(tokens, hypotheses[1][part]), self.device)
             heat = None if temperatures is None else torch.tensor(temperatures[part], device=self.device).float()
-            ids = self.model.write(batch.to(self.device), sampling, self._noise, known, heat)
+            # 158 texts a second on two cores; in fp32, 64 at a time, 55.
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_pays()):
+                ids = self.model.write(batch.to(self.device), sampling, self._noise, known, heat)
             texts += [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         return texts
 
@@ -341,6 +334,19 @@ class Vec2Text:
             return self.invert_embeddings(np.repeat(a[None], steps, axis=0), **options)
         return self.invert_embeddings(np.sin((1 - shares) * angle) * a + np.sin(shares * angle) * b, **options)
 
+    def arithmetic(
+        self, plus: Sequence[np.ndarray], minus: Sequence[np.ndarray] = (), **options: Any
+    ) -> CorrectionResult:
+        """The text of a sum of embeddings, each (d,), less others; options as for `invert_embeddings`.
+
+        Raises:
+            E2TError: they cancel out.
+        """
+        total = self._targets(np.stack(plus)).sum(axis=0)
+        if len(minus):
+            total = total - self._targets(np.stack(minus)).sum(axis=0)
+        return self.invert_embeddings(total, **options)[0]
+
     def save(self, folder: str | Path) -> None:
         """Write vec2text_config.json, tokenizer/, language_model/ and embedding_model/, atomically.
 
@@ -388,9 +394,3 @@ class Vec2Text:
         self.held_out = record["held_out"]
         self.trained_on = record["trained_on"]
         return self
-
-
-def held_out_rows(count: int, settings: Vec2TextSettings) -> list[int]:
-    """A seeded share of the rows, at least one, in order."""
-    number = max(1, round(settings.held_out * count))
-    return sorted(np.random.default_rng(settings.seed).permutation(count)[:number].tolist())

@@ -9,7 +9,8 @@ from e2t_lib.embedder import Embedder
 from e2t_lib.files import atomic_folder, write_json
 from e2t_lib.settings import Vec2TextSettings
 from e2t_lib.vec2text.bases import load_language_model, load_tokenizer
-from e2t_lib.vec2text.model import ConditionedLM, Conditioning, token_groups
+from e2t_lib.vec2text.conditioning import Conditioning, token_groups
+from e2t_lib.vec2text.model import ConditionedLM
 
 CONFIG = "vec2text_config.json"
 CONDITIONING = "language_model/conditioning.safetensors"

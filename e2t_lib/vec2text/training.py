@@ -83,7 +83,7 @@ def train(
         find_unused_parameters=True
     )  # the corrector's, in a batch without hypotheses
     accelerator = Accelerator(mixed_precision="bf16" if bf16_pays() else "no", kwargs_handlers=[unused])
-    buckets = LengthBuckets(training.lengths, settings.batch_size, settings.seed)
+    buckets = LengthBuckets(training.lengths, settings.batch_size, settings.seed, settings.batch_tokens)
     optimiser = _optimiser(model, settings)
     # Its own generator: else the start of an epoch draws from the global one, and a resumed run's dropout differs.
     loader = DataLoader(training, batch_sampler=buckets, collate_fn=training.collate, generator=torch.Generator())
@@ -159,7 +159,9 @@ def bf16_pays() -> bool:
 
 def _optimiser(model: Learner, settings: Vec2TextSettings) -> torch.optim.Optimizer:
     groups = model.parameter_groups(settings)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98), fused=True
+    )
 
 
 def _share_done(progress: _Progress, settings: Vec2TextSettings, steps: int) -> float:
