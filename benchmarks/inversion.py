@@ -61,7 +61,7 @@ def measure(model: Vec2Text, texts: list[str], length: int, nearest: tuple[np.nd
     """Greedy, sampled as often as the loop may, and the loop, with all figures of `evaluate_vec2text`."""
     targets = model.embedder.encode(texts)
     settings = CorrectionSettings(max_length=length, embedding_tolerance=0.0)  # the whole budget for every text
-    budget = settings.num_beams * settings.proposals * (settings.max_correction_iterations + 1)
+    budget = settings.most_texts
 
     greedy = model.write(targets, Sampling(temperature=0, max_length=length))
     cosine = (model.embedder.encode(greedy) * targets).sum(axis=1)

@@ -27,16 +27,15 @@ from e2t_lib.vec2text.metrics import mean_and_error, text_overlap
 from e2t_lib.vec2text.pretraining import embed_once, read_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS: dict[str, Any] = {}
 GEIA: dict[str, Any] = {
     "prefix_length": 1, "prefix_width": 0, "lexical_head": False, "length_head": False, "corrector": False,
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
-    "ours": OURS,
+    "ours": {},
     "GEIA-style": GEIA,
     "no lexical head": {"lexical_head": False},
     "no length head": {"length_head": False},
-    "no MiniLM initialisation": OURS,
+    "no MiniLM initialisation": {},
     "no corrector": {"corrector": False},
 }
 CORRECTOR_SHARE = 0.4  # of the minutes, where there is one
@@ -60,7 +59,7 @@ def main() -> None:
     embeddings = embed_once(texts, embedder, ROOT / "build" / "opponents")
     figures: dict[str, Any] = {"measured": measured_on(), "titles": asked.titles, "minutes": asked.minutes}
     for name in asked.only:
-        model = trained(name, texts, embeddings, asked)
+        model = trained(name, texts, embeddings, embedder, asked)
         figures[name] = judged(model, texts[asked.titles :], embeddings[asked.titles :])
         print(name, json.dumps(figures[name]), flush=True)
         if name == "ours":
@@ -68,7 +67,9 @@ def main() -> None:
         asked.output.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def trained(name: str, texts: list[str], embeddings: np.ndarray, asked: argparse.Namespace) -> Vec2Text:
+def trained(
+    name: str, texts: list[str], embeddings: np.ndarray, embedder: Embedder, asked: argparse.Namespace
+) -> Vec2Text:
     """A variant after its minutes."""
     settings = Vec2TextSettings(
         base_model="minilm-decoder", max_length=LONGEST, epochs=1_000, batch_size=64, minutes=asked.minutes,
@@ -83,7 +84,7 @@ def trained(name: str, texts: list[str], embeddings: np.ndarray, asked: argparse
             corrector_epochs=1_000,
             corrector_texts=8_000,
         )
-    model = Vec2Text.from_base(settings, Embedder())
+    model = Vec2Text.from_base(settings, embedder)
     if name == "no MiniLM initialisation":
         torch.manual_seed(0)
         model.model.language_model.apply(model.model.language_model._init_weights)
@@ -97,15 +98,13 @@ def judged(model: Vec2Text, texts: list[str], targets: np.ndarray, beam: int = 4
     """Greedy, and the best of as many texts for all: by the loop where there is a corrector, else of plain samples."""
     settings = CorrectionSettings(max_length=LONGEST, embedding_tolerance=0.0, num_beams=beam, proposals=16 // beam)
     if not model.settings.corrector:
-        budget = settings.num_beams * settings.proposals * (settings.max_correction_iterations + 1)
-        settings = replace(settings, max_correction_iterations=0, proposals=budget // settings.num_beams)
+        settings = replace(settings, max_correction_iterations=0, proposals=settings.most_texts // settings.num_beams)
     greedy = model.write(targets, Sampling(temperature=0, max_length=LONGEST))
     results = model.invert_embeddings(targets, settings=settings)
     return {
         "loss": model.loss(texts, targets),
         "greedy_cosine": mean_and_error((model.embedder.encode(greedy) * targets).sum(axis=1)),
         "cosine": mean_and_error([result.cosine for result in results]),
-        "distance": mean_and_error([result.distance for result in results]),
         "distance_by_step": np.mean([[step.best.distance for step in r.trace] for r in results], axis=0).tolist(),
         **text_overlap([result.text for result in results], texts),
     }

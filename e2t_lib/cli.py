@@ -4,7 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from e2t_lib import __version__
 from e2t_lib.errors import E2TError
@@ -113,7 +115,7 @@ def pretrain(asked: argparse.Namespace) -> int:
     settings = override(
         Vec2TextSettings(
             base_model=asked.base_model,
-            batch_tokens=2_048,  # the longest abstracts in batches of 8: more tokens a step teach no more, and take longer
+            batch_tokens=2_048,  # whole abstracts in batches of 8: as much work a step as some 100 titles
             learning_rate=8e-4,
             language_model_rate=0.4,
             lexical_width=2_048,
@@ -179,16 +181,14 @@ def invert(asked: argparse.Namespace) -> int:
         seed=asked.seed,
     )
     results = model.invert_strings(texts, settings=settings, progress=True)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"text": result.text, "target_text": text, "cosine": round(result.cosine, 6), "iterations": result.iterations}
         | {"distance": round(result.distance, 6), "converged": result.converged}
-        | (
-            {"trace": [{**vars(step.best), "iteration": step.iteration} for step in result.trace]}
-            if asked.trace
-            else {}
-        )
         for text, result in zip(texts, results, strict=True)
     ]
+    if asked.trace:
+        for row, result in zip(rows, results, strict=True):
+            row["trace"] = [asdict(step) for step in result.trace]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     if asked.output:
         write_text(Path(asked.output), lines)
@@ -318,7 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--iterations", type=_at_least(0), default=5, help="correction steps at most; 0: the inverter alone")
     add("--beam-width", type=_at_least(1), default=4, help="hypotheses kept a text")
     add("--batch-size", type=_at_least(1), default=CORRECTION.batch_size, help="texts at a time")
-    add("--trace", action="store_true", help="with the best text after every step")
+    add("--trace", action="store_true", help="with the beam and the best text after every step")
     add("--seed", type=_at_least(0), default=0)
 
     add = command(generate, "write the text that belongs at a point of the map")

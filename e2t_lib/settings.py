@@ -88,6 +88,11 @@ class CorrectionSettings:
     batch_size: int = 16  # targets written at a time
     seed: int = 0
 
+    @property
+    def most_texts(self) -> int:
+        """Texts tried for a target at most."""
+        return self.num_beams * self.proposals * (self.max_correction_iterations + 1)
+
 
 @dataclass(frozen=True)
 class Profile:

@@ -131,7 +131,7 @@ def test_train_generate_and_write_metrics(tmp_path, gpt2_folder, capsys):
     assert main([*asked, "--trace", "--batch-size", "1"]) == 0
     for row in map(json.loads, output.read_text().splitlines()):
         assert [step["iteration"] for step in row["trace"]] == list(range(row["iterations"] + 1))
-        assert row["trace"][-1]["text"] == row["text"]
+        assert row["trace"][-1]["best"]["text"] == row["text"]
 
 
 def test_invert_prints_one_json_object_for_one_text(capsys):

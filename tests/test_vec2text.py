@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from e2t_lib.embedder import Embedder
 from e2t_lib.errors import E2TError
@@ -117,7 +118,7 @@ def corrections(trained, hypotheses: list[str]) -> PairDataset:
     """Pairs of the first texts with these hypotheses, "" where there is none."""
     texts = TEXTS[: len(hypotheses)]
     landed = trained.embedder.encode([hypothesis or "nothing" for hypothesis in hypotheses])
-    return PairDataset(trained.embedder.encode(texts), texts, trained.tokenizer, 12, hypotheses, landed)
+    return PairDataset(trained.embedder.encode(texts), texts, trained.tokenizer, 12).suggest(hypotheses, landed, 12)
 
 
 def test_a_pair_costs_the_same_in_any_company(trained):
@@ -135,7 +136,9 @@ def test_a_pair_costs_the_same_in_any_company(trained):
 def test_the_corrector_listens_to_its_hypothesis(trained):
     embeddings = trained.embedder.encode(TEXTS)
     helpful, useless = (
-        PairDataset(embeddings, TEXTS, trained.tokenizer, 12, hypotheses, trained.embedder.encode(hypotheses))
+        PairDataset(embeddings, TEXTS, trained.tokenizer, 12).suggest(
+            hypotheses, trained.embedder.encode(hypotheses), 12
+        )
         for hypotheses in (TEXTS, [*TEXTS[7:], *TEXTS[:7]])
     )
     with torch.inference_mode():
@@ -378,6 +381,21 @@ def test_training_runs_in_two_processes(gpt2_folder, tmp_path):
     assert len(losses) == 2 and losses[0] == losses[1]
 
 
+def test_weights_of_another_version_are_one_clear_error(trained, tmp_path):
+    trained.save(tmp_path / "vec2text")
+    weights = tmp_path / "vec2text" / "language_model" / "conditioning.safetensors"
+    kept = {name: value for name, value in load_file(weights).items() if not name.startswith("length.")}
+    save_file(kept, weights)
+    config = tmp_path / "vec2text" / "vec2text_config.json"
+    record = json.loads(config.read_text())
+    del record["settings"]["length_head"]  # as a version before it wrote
+    config.write_text(json.dumps(record))
+    with pytest.raises(E2TError, match="of another version of e2t, or damaged"):
+        Vec2Text.load(tmp_path / "vec2text", embedder=hashed)
+    with pytest.raises(E2TError, match="of another version of e2t, or damaged"):
+        Vec2Text.from_base(settings(tmp_path / "vec2text"), trained.embedder)
+
+
 def test_text_and_hypothesis_share_the_positions_of_the_base(gpt2_folder):
     embedder = Embedder(hashed)
     positions = Vec2Text.from_base(settings(gpt2_folder), embedder).model.language_model.config.max_position_embeddings
@@ -393,7 +411,7 @@ def test_text_and_hypothesis_share_the_positions_of_the_base(gpt2_folder):
 
 def test_an_echo_is_as_long_as_its_text_and_near_it(trained):
     embeddings = trained.embedder.encode(TEXTS)
-    echoed = echoes(trained, TEXTS, embeddings)
+    echoed = echoes(trained, PairDataset(embeddings, TEXTS, trained.tokenizer, 12), range(len(TEXTS)))
     ids = [trained.tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (TEXTS, echoed)]
     assert [len(row) for row in ids[1]] == [len(row) for row in ids[0]]
     assert any(echo != text for echo, text in zip(echoed, TEXTS, strict=True))

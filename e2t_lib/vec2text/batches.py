@@ -21,30 +21,22 @@ class PairDataset(Dataset):
         texts: n texts.
         tokenizer: with BOS and EOS.
         max_length: tokens kept of a text; a text that is cut has no EOS, so that no model learns to stop there.
-        hypotheses: n texts, "" where there is none; None: nowhere.
-        hypothesis_embeddings: (n, d) float32 of the hypotheses.
-        hypothesis_length: tokens kept of a hypothesis; None: `max_length`.
     """
 
-    def __init__(
-        self,
-        embeddings: np.ndarray,
-        texts: Sequence[str],
-        tokenizer: Any,
-        max_length: int,
-        hypotheses: Sequence[str] | None = None,
-        hypothesis_embeddings: np.ndarray | None = None,
-        hypothesis_length: int | None = None,
-    ):
+    hypotheses: list[np.ndarray] | None = None
+
+    def __init__(self, embeddings: np.ndarray, texts: Sequence[str], tokenizer: Any, max_length: int):
         self.embeddings = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
         whole = tokenise(texts, tokenizer, end=True)
         self.totals = torch.tensor([len(ids) for ids in whole])
         self.tokens = [ids[:max_length] for ids in whole]
-        self.bos = tokenizer.bos_token_id
-        self.hypotheses: list[np.ndarray] | None = None
-        if hypotheses is not None:
-            self.hypotheses = [ids[: hypothesis_length or max_length] for ids in tokenise(hypotheses, tokenizer)]
-        self.hypothesis_embeddings = hypothesis_embeddings
+        self.tokenizer = tokenizer
+
+    def suggest(self, hypotheses: Sequence[str], embeddings: np.ndarray, max_length: int) -> "PairDataset":
+        """This, with texts to correct: n texts, "" where there is none, and their embeddings, (n, d) float32."""
+        self.hypotheses = [ids[:max_length] for ids in tokenise(hypotheses, self.tokenizer)]
+        self.hypothesis_embeddings = embeddings
+        return self
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -64,7 +56,7 @@ class PairDataset(Dataset):
             [torch.from_numpy(self.tokens[row]).long() for row in rows], batch_first=True, padding_value=IGNORE
         )
         shifted = labels.roll(1, dims=1)
-        shifted[:, 0] = self.bos
+        shifted[:, 0] = self.tokenizer.bos_token_id
         batch: dict[str, Any] = {
             "embeddings": self.embeddings[list(rows)],
             "input_ids": shifted.clamp(min=0),
@@ -72,7 +64,6 @@ class PairDataset(Dataset):
             "lengths": self.totals[list(rows)],
         }
         if self.hypotheses is not None and any(len(self.hypotheses[row]) for row in rows):
-            assert self.hypothesis_embeddings is not None
             own = [self.hypotheses[row] for row in rows]
             batch["hypotheses"] = as_hypotheses(own, self.hypothesis_embeddings[list(rows)])
         return batch

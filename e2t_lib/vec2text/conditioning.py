@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from e2t_lib.settings import Vec2TextSettings
+from e2t_lib.vec2text.writing import choose
 
 LENGTH_WIDTH = 256  # hidden units behind the guess of a length
 
@@ -194,8 +195,7 @@ class Length(nn.Module):
         """A length for each embedding, (n,) int64, drawn at its temperature, (n,): at 0 the median."""
         scores = self.guess(embeddings * self.scale).float()
         median = (scores.softmax(dim=1).cumsum(dim=1) < 0.5).sum(dim=1)
-        noise = -torch.empty(scores.shape).exponential_(generator=generator).log().to(scores.device)
-        drawn = (scores + temperatures[:, None] * noise).argmax(dim=1)
+        drawn = choose(scores, temperatures, scores.shape[1], generator)
         bands = torch.where(temperatures > 0, drawn, median)
         return self.last[bands] - self.widths[bands] // 2
 

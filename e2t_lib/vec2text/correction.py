@@ -129,8 +129,7 @@ def correct(
         progress: show a progress bar over targets.
 
     Returns:
-        One result a target, in order. At most num_beams * proposals * (max_correction_iterations + 1) texts are
-        tried for each.
+        One result a target, in order. At most `settings.most_texts` texts are tried for each.
     """
     results: list[CorrectionResult] = []
     with tqdm(total=len(targets), desc="correcting", unit="text", disable=None if progress else True) as bar:

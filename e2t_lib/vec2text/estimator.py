@@ -87,7 +87,7 @@ class Vec2Text:
                 f"base model {settings.base_model!r} was trained for embedder {record['embedder']!r}, not {embedder.name!r}; "
                 "pass a plain language model as the base, such as minilm-decoder, or embed with the former"
             )
-        architecture = {key: record["settings"][key] for key in ARCHITECTURE}
+        architecture = {key: record["settings"].get(key, getattr(settings, key)) for key in ARCHITECTURE}
         settings = replace(settings, **architecture)
         model, tokenizer = load_model(folder, settings, record["dimension"])
         return cls(model.eval(), tokenizer, embedder, settings, record["dimension"])
@@ -146,6 +146,7 @@ class Vec2Text:
             self.settings,
             epochs=self.settings.lexical_epochs,
             batch_size=LEXICAL_BATCH,
+            batch_tokens=0,
             learning_rate=LEXICAL_RATE,
             minutes=0.0,
         )

@@ -226,9 +226,8 @@ class ConditionedLM(nn.Module):
         hidden = self.hidden(self.begin(embeddings, input_ids, lengths, None), input_ids.shape[1])
         scores = self.logits(hidden, self.features(embeddings, input_ids, None), self.output()).float()
         scores[:, :, self.eos] = -torch.inf  # a near miss ends where the text does
-        heat = scores.new_full(
-            (scores.shape[:2].numel(),), Sampling.temperature
-        )  # at 1: cosine .74, below written ones
+        # At temperature 1 their cosine is .74, below that of written ones, .80.
+        heat = scores.new_full((labels.numel(),), Sampling.temperature)
         drawn = choose(scores.flatten(0, 1), heat, Sampling.top_k, generator)
         ended = (labels == IGNORE) | (labels == self.eos)
         return drawn.view_as(labels).masked_fill(ended, self.eos)

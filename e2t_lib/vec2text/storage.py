@@ -6,6 +6,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from e2t_lib.embedder import Embedder
+from e2t_lib.errors import E2TError
 from e2t_lib.files import atomic_folder, write_json
 from e2t_lib.settings import Vec2TextSettings
 from e2t_lib.vec2text.bases import load_language_model, load_tokenizer
@@ -31,11 +32,20 @@ def save_model(folder: Path, model: ConditionedLM, tokenizer: Any, embedder: Emb
 
 
 def load_model(folder: Path, settings: Vec2TextSettings, dimension: int) -> tuple[ConditionedLM, Any]:
-    """The conditioned language model of a folder, in fp32, and its tokenizer."""
+    """The conditioned language model of a folder, in fp32, and its tokenizer.
+
+    Raises:
+        E2TError: its weights are not those of this version's conditioning.
+    """
     language_model = load_language_model(folder / "language_model")
     tokenizer = load_tokenizer(folder / "tokenizer")
     tokens = language_model.get_input_embeddings().weight
     conditioning = Conditioning(dimension, tokens.shape[1], token_groups(tokenizer, len(tokens)), settings)
-    conditioning.load_state_dict(load_file(folder / CONDITIONING))
+    try:
+        conditioning.load_state_dict(load_file(folder / CONDITIONING))
+    except RuntimeError:  # torch's message lists every weight
+        raise E2TError(
+            f"{folder / CONDITIONING}: of another version of e2t, or damaged; train the model anew"
+        ) from None
     model = ConditionedLM(language_model, conditioning, bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id)
     return model, tokenizer

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from e2t_lib.vec2text.conditioning import Hypotheses
-
 if TYPE_CHECKING:
+    from e2t_lib.vec2text.conditioning import Hypotheses
     from e2t_lib.vec2text.model import ConditionedLM
 
 MOST_IDLE = (
@@ -33,7 +32,7 @@ class Sampling:
 class _Texts:
     """Texts being written, one an embedding, (n, d): what the model has read of them so far."""
 
-    def __init__(self, model: "ConditionedLM", embeddings: Tensor, lengths: Tensor, hypotheses: Hypotheses | None):
+    def __init__(self, model: "ConditionedLM", embeddings: Tensor, lengths: Tensor, hypotheses: "Hypotheses | None"):
         from transformers import DynamicCache
 
         start = torch.full((len(embeddings), 1), model.bos, device=embeddings.device)
@@ -74,7 +73,7 @@ def sample(
     model: "ConditionedLM",
     embeddings: Tensor,
     lengths: Tensor,
-    hypotheses: Hypotheses | None,
+    hypotheses: "Hypotheses | None",
     sampling: Sampling,
     temperatures: Tensor,
     generator: torch.Generator,
@@ -104,13 +103,13 @@ def search(
     model: "ConditionedLM",
     embeddings: Tensor,
     lengths: Tensor,
-    hypotheses: Hypotheses | None,
+    hypotheses: "Hypotheses | None",
     sampling: Sampling,
 ) -> Tensor:
     """The likeliest texts a token of those that a beam search finds; see `ConditionedLM.write`."""
     count, width = len(embeddings), sampling.num_beams
     each = torch.arange(count, device=embeddings.device).repeat_interleave(width)
-    repeated = None if hypotheses is None else Hypotheses(*(part[each] for part in hypotheses))
+    repeated = None if hypotheses is None else type(hypotheses)(*(part[each] for part in hypotheses))
     texts = _Texts(model, embeddings[each], lengths[each], repeated)
     out = torch.full((len(each), sampling.max_length), model.eos, device=embeddings.device)
     total = torch.full((count, width), -torch.inf, device=embeddings.device)
