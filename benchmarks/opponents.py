@@ -23,7 +23,7 @@ from machine import measured_on
 from e2t_lib.embedder import Embedder
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings
 from e2t_lib.vec2text import Sampling, Vec2Text
-from e2t_lib.vec2text.metrics import mean_and_error, text_overlap
+from e2t_lib.vec2text.metrics import distance_by_step, mean_and_error, text_overlap
 from e2t_lib.vec2text.pretraining import embed_once, read_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +105,7 @@ def judged(model: Vec2Text, texts: list[str], targets: np.ndarray, beam: int = 4
         "loss": model.loss(texts, targets),
         "greedy_cosine": mean_and_error((model.embedder.encode(greedy) * targets).sum(axis=1)),
         "cosine": mean_and_error([result.cosine for result in results]),
-        "distance_by_step": np.mean([[step.best.distance for step in r.trace] for r in results], axis=0).tolist(),
+        "distance_by_step": distance_by_step(results),
         **text_overlap([result.text for result in results], texts),
     }
 

@@ -1,6 +1,6 @@
 """The correction loop: write, re-embed, keep the closest, correct it.
 
-    target ──propose──▶ texts ──embed──▶ embeddings ──keep the closest──▶ beam ──propose, knowing them──▶ texts ...
+    target ──propose──▶ texts ──embed──▶ embeddings ──keep the closest──▶ beam ──rewrite and edit them──▶ texts ...
 
 A beam of hypotheses is kept for each target. The best text ever seen is what is returned, and convergence is
 tested on it; both mistakes the other way round are common (a loop that forgets its best answer, or tests it
@@ -18,6 +18,8 @@ from e2t_lib.settings import CorrectionSettings
 Embed = Callable[[Sequence[str]], np.ndarray]
 # (targets (m, d), temperatures (m,), None or the m texts to correct and their embeddings (m, d)) -> m texts
 Propose = Callable[[np.ndarray, np.ndarray, tuple[list[str], np.ndarray] | None], list[str]]
+# (targets (m, d), the m texts to edit, their embeddings (m, d)) -> edits of each text, the most promising first
+Edit = Callable[[np.ndarray, list[str], np.ndarray], list[list[str]]]
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class _Search:
         self.beam: list[_Candidate] = []
         self.best = _Candidate("", target, -np.inf)
         self.trace: list[CorrectionStep] = []
+        self.tried: set[str] = set()
 
     def parents(self, count: int) -> list[_Candidate]:
         """The beam, repeated until it is `count` long: duplicates are one, so it may be shorter than its width."""
@@ -92,6 +95,7 @@ class _Search:
 
     def update(self, texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
         """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
+        self.tried.update(text.casefold() for text in texts)
         known = {candidate.text.casefold(): candidate for candidate in self.beam}
         for text, embedding in zip(texts, embeddings, strict=True):
             cosine = float(embedding @ self.target) if text.strip() else -1.0  # a blank text answers nothing
@@ -116,7 +120,13 @@ class _Search:
 
 
 def correct(
-    targets: np.ndarray, propose: Propose, embed: Embed, settings: CorrectionSettings, *, progress: bool = False
+    targets: np.ndarray,
+    propose: Propose,
+    embed: Embed,
+    settings: CorrectionSettings,
+    *,
+    edit: Edit | None = None,
+    progress: bool = False,
 ) -> list[CorrectionResult]:
     """Find a text for each target embedding.
 
@@ -125,7 +135,8 @@ def correct(
         propose: writes texts for targets, at first from nothing, then from texts to correct. The first proposal for
             each is greedy, at temperature 0; the others are sampled.
         embed: texts -> (m, d) float32, unit rows; the embedder that made the targets.
-        settings: beam width, proposals a hypothesis, iterations, tolerance, targets at a time.
+        settings: beam width, proposals a hypothesis, the share of edits, iterations, tolerance, targets at a time.
+        edit: changes texts a little; None: all proposals are written anew.
         progress: show a progress bar over targets.
 
     Returns:
@@ -138,23 +149,45 @@ def correct(
             for _ in range(settings.max_correction_iterations + 1):
                 active = [search for search in searches if not search.converged(settings.embedding_tolerance)]
                 if active:
-                    _step(active, propose, embed, settings)
+                    _step(active, propose, embed, edit, settings)
             results += [search.result(settings.embedding_tolerance) for search in searches]
             bar.update(len(searches))
     return results
 
 
-def _step(searches: list[_Search], propose: Propose, embed: Embed, settings: CorrectionSettings) -> None:
+def _step(
+    searches: list[_Search], propose: Propose, embed: Embed, edit: Edit | None, settings: CorrectionSettings
+) -> None:
     """Propose, embed and keep, for all targets at once; they are all at the same step."""
-    budget = settings.num_beams * settings.proposals
+    edits = int(settings.edits * settings.proposals) if edit and searches[0].beam else 0
+    budget = settings.num_beams * (settings.proposals - edits)
     targets = np.repeat(np.stack([search.target for search in searches]), budget, axis=0)
     known = None
     if searches[0].beam:
         parents = [parent for search in searches for parent in search.parents(budget)]
         known = [parent.text for parent in parents], np.stack([parent.embedding for parent in parents])
     greedy = [number < max(len(search.beam), 1) for search in searches for number in range(budget)]
-    texts = propose(targets, np.where(greedy, 0.0, settings.temperature), known)
-    embeddings = embed(texts)
-    for number, search in enumerate(searches):
-        part = slice(number * budget, (number + 1) * budget)
-        search.update(texts[part], embeddings[part], settings.num_beams)
+    written = propose(targets, np.where(greedy, 0.0, settings.temperature), known)
+    texts = [written[start : start + budget] for start in range(0, len(written), budget)]
+    if edit and edits:
+        texts = [own + more for own, more in zip(texts, _edited(searches, edit, edits), strict=True)]
+    embeddings = iter(embed([text for own in texts for text in own]))
+    for search, own in zip(searches, texts, strict=True):
+        search.update(own, np.stack([next(embeddings) for _ in own]), settings.num_beams)
+
+
+def _edited(searches: list[_Search], edit: Edit, count: int) -> list[list[str]]:
+    """For each search the best `count` edits of each of its hypotheses that it has not tried yet."""
+    parents = [(search, parent) for search in searches for parent in search.beam]
+    ranked = edit(
+        np.stack([search.target for search, _ in parents]),
+        [parent.text for _, parent in parents],
+        np.stack([parent.embedding for _, parent in parents]),
+    )
+    out: dict[int, list[str]] = {id(search): [] for search in searches}
+    for (search, _), texts in zip(parents, ranked, strict=True):
+        fresh = {text.casefold(): text for text in texts if text.casefold() not in search.tried}
+        chosen = list(fresh.items())[:count]
+        search.tried.update(folded for folded, _ in chosen)
+        out[id(search)] += [text for _, text in chosen]
+    return list(out.values())

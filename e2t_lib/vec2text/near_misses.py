@@ -1,8 +1,9 @@
 """What the corrector learns to correct: texts that missed their target, as the correction loop will meet them.
 
-Half are written by the model from the embedding alone. Half are echoes: the true text with every token drawn anew,
-given the true ones before it, as the loop's later and better texts are: nearer, and cheap to make. Every fourth pair
-has no hypothesis, so that the inverter is not forgotten.
+A quarter are written by the model from the embedding alone: the closest of four, since the loop corrects the closest it
+has. The others are echoes: the true text with some or all of its tokens drawn anew, given the true ones before them.
+They are as near as the loop's later texts, and cheap to make. Every fourth pair has no hypothesis, so that the inverter
+is not forgotten.
 """
 
 import itertools
@@ -15,35 +16,55 @@ from accelerate.utils import send_to_device
 from tqdm import tqdm
 
 from e2t_lib.vec2text.batches import LengthBuckets, PairDataset
+from e2t_lib.vec2text.training import bf16_pays
 from e2t_lib.vec2text.writing import Sampling
 
 if TYPE_CHECKING:
     from e2t_lib.vec2text.estimator import Vec2Text
 
 PLAIN = 0.25  # share of the pairs without a hypothesis
-ECHOES = 0.5  # share of the hypotheses that are echoes
+ECHOES = 0.75  # share of the hypotheses that are echoes
+LEAST_ECHOED = 0.15  # share of an echo's tokens that are drawn anew, from here to all
+BEST_OF = 4  # texts written for a pair, of which the closest is its hypothesis
 ECHO_BATCH, ECHO_TOKENS = 64, 2_048  # texts and tokens at a time: each token has scores for the whole vocabulary
 
 
 def with_near_misses(model: "Vec2Text", texts: Sequence[str], embeddings: np.ndarray) -> PairDataset:
     """Pairs of texts and embeddings, (n, d), with hypotheses of this model to correct; its seed decides them."""
     pairs = PairDataset(embeddings, texts, model.tokenizer, model.settings.max_length)
-    lengths = pairs.lengths
     kinds = np.random.default_rng(model.settings.seed).random(len(texts))
-    echoed = [row for row, kind in enumerate(kinds) if PLAIN <= kind < PLAIN + (1 - PLAIN) * ECHOES]
-    written = [row for row, kind in enumerate(kinds) if kind >= PLAIN + (1 - PLAIN) * ECHOES]
-    written.sort(key=lambda row: lengths[row])  # alike in length, fast to write
-    misses: list[str] = []
-    for octave, rows in itertools.groupby(written, key=lambda row: lengths[row].bit_length()):
-        sampling = Sampling(max_length=min(2 ** (octave + 1), model.settings.max_length))  # twice the longest or more
-        misses += model.write(embeddings[list(rows)], sampling, seed=model.settings.seed, progress=True)
-    misses += echoes(model, pairs, echoed)
+    first_written = PLAIN + (1 - PLAIN) * ECHOES
+    echoed = np.flatnonzero((kinds >= PLAIN) & (kinds < first_written)).tolist()
+    written = np.flatnonzero(kinds >= first_written).repeat(BEST_OF).tolist()
     hypotheses, landed = [""] * len(texts), np.zeros_like(embeddings, dtype=np.float32)
-    for row, text in zip(written + echoed, misses, strict=True):
-        hypotheses[row] = text
-    if misses:
-        landed[written + echoed] = model.embedder.encode(misses, progress=True)
+    for rows, misses in (written, written_texts(model, pairs, written)), (echoed, echoes(model, pairs, echoed)):
+        vectors = _embed(model, misses)
+        nearness = (vectors * embeddings[rows]).sum(axis=1)
+        for number in nearness.argsort():  # the closest of a pair comes last, and stays
+            hypotheses[rows[number]], landed[rows[number]] = misses[number], vectors[number]
     return pairs.suggest(hypotheses, landed, model.model.room(model.settings.max_length))
+
+
+def _embed(model: "Vec2Text", texts: Sequence[str]) -> np.ndarray:
+    """(n, d) float32; in bf16 where that pays (see `embed_once`)."""
+    if not texts:
+        return np.zeros((0, model.dimension), dtype=np.float32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays()):
+        return model.embedder.encode(texts, progress=True).astype(np.float32)
+
+
+def written_texts(model: "Vec2Text", pairs: PairDataset, rows: Sequence[int]) -> list[str]:
+    """A text for the embedding of each row, in the order of the rows, of about its length at most."""
+    lengths = pairs.lengths
+    order = sorted(range(len(rows)), key=lambda number: lengths[rows[number]])  # alike in length, fast to write
+    out = [""] * len(rows)
+    for octave, group in itertools.groupby(order, key=lambda number: lengths[rows[number]].bit_length()):
+        numbers = list(group)
+        sampling = Sampling(max_length=min(2 ** (octave + 1), model.settings.max_length))  # twice the longest or more
+        targets = pairs.embeddings[[rows[number] for number in numbers]].numpy()
+        for number, text in zip(numbers, model.write(targets, sampling, seed=octave, progress=True), strict=True):
+            out[number] = text
+    return out
 
 
 def echoes(model: "Vec2Text", pairs: PairDataset, rows: Sequence[int]) -> list[str]:
@@ -54,7 +75,8 @@ def echoes(model: "Vec2Text", pairs: PairDataset, rows: Sequence[int]) -> list[s
     out = [""] * len(rows)
     for numbers in tqdm(buckets, desc="echoes", unit="batch", disable=None):
         batch = send_to_device(pairs.collate([rows[number] for number in numbers]), model.device)
-        ids = model.model.echo(**batch, generator=noise)
+        share = LEAST_ECHOED + (1 - LEAST_ECHOED) * torch.rand(len(numbers), generator=noise)
+        ids = model.model.echo(**batch, share=share.to(model.device), generator=noise)
         for number, text in zip(numbers, model.tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
             out[number] = text.strip()
     return out
