@@ -174,7 +174,7 @@ def invert(asked: argparse.Namespace) -> int:
         folder / "vec2text" if isinstance(folder, Path) and (folder / "vec2text").is_dir() else folder
     )
     settings = override(
-        CorrectionSettings(max_length=model.settings.max_length),
+        CorrectionSettings(min_length=asked.min_length, max_length=model.settings.max_length),
         max_correction_iterations=asked.iterations,
         num_beams=asked.beam_width,
         batch_size=asked.batch_size,
@@ -317,6 +317,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", default="embedded", help="a models folder, or embedded: the base model as it ships")
     add("--iterations", type=_at_least(0), default=5, help="correction steps at most; 0: the inverter alone")
     add("--beam-width", type=_at_least(1), default=4, help="hypotheses kept a text")
+    add("--min-length", type=_at_least(1), default=1, help="tokens; 64: a title alone will not do")
     add("--batch-size", type=_at_least(1), default=CORRECTION.batch_size, help="texts at a time")
     add("--trace", action="store_true", help="with the beam and the best text after every step")
     add("--seed", type=_at_least(0), default=0)

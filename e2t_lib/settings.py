@@ -81,10 +81,11 @@ class CorrectionSettings:
 
     num_beams: int = 4  # hypotheses kept a target
     proposals: int = 4  # texts proposed a hypothesis and step
-    edits: float = 0.5  # share of them that change the hypothesis in one place; the others write it anew
+    edits: float = 0.5  # share of them that change the hypothesis here and there; the others write it anew
     temperature: float = 0.7
     max_correction_iterations: int = 5
     embedding_tolerance: float = 0.1  # of 1 - cosine
+    min_length: int = 1  # tokens; a model that writes titles and documents cannot tell which of them are wanted
     max_length: int = 300
     batch_size: int = 16  # targets written at a time
     seed: int = 0

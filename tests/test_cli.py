@@ -138,6 +138,10 @@ def test_invert_prints_one_json_object_for_one_text(capsys):
     assert main(["invert", "Spin waves in thin films", "--iterations", "0", "--beam-width", "1"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["target_text"] == "Spin waves in thin films" and -1 <= record["cosine"] <= 1
+    short = ["invert", "Spin waves in thin films", "--iterations", "0", "--beam-width", "1", "--min-length", "80"]
+    assert main(short) == 0
+    longer = json.loads(capsys.readouterr().out)["text"]
+    assert len(longer) > 2 * len(record["text"]) and len(longer.split()) > 20
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line_too(tmp_path):

@@ -1,4 +1,6 @@
-"""Word edits, and the correction loop that tries them; the models are those of test_vec2text.py, in miniature."""
+"""Edits of words and of sentences, and the correction loop that tries them; the models are those of test_vec2text.py, in miniature."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from e2t_lib.embedder import Embedder
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings
 from e2t_lib.vec2text import Vec2Text
 from e2t_lib.vec2text.batches import PairDataset
-from e2t_lib.vec2text.correction import correct
-from e2t_lib.vec2text.editing import _edits, word_edits
+from e2t_lib.vec2text.correction import Draft, correct
+from e2t_lib.vec2text.editing import Editor, _edits, word_edits
+from e2t_lib.vec2text.recombination import Sentence, sentence_edits, sentences
 
 TEXTS = ["red cat sleeps", "old house falls", "blue river sleeps", "tall tree falls", "green stone sleeps"]
 EOS = 0
@@ -31,16 +34,18 @@ def untrained(gpt2_folder):
     return Vec2Text.from_base(settings, Embedder(hashed))
 
 
-@given(ids=st.lists(st.integers(1, 50), min_size=1, max_size=8), place=st.integers(0, 8), token=st.integers(1, 50))
-def test_an_edit_changes_one_token(ids, place, token):
+@given(ids=st.lists(st.integers(1, 6), min_size=1, max_size=8), place=st.integers(0, 8), token=st.integers(1, 7))
+def test_an_edit_changes_one_token_or_moves_one_or_two(ids, place, token):
     ids, place = [*ids, EOS], min(place, len(ids))
     for edited in _edits(ids, [(place, token)], EOS):
-        assert edited[-1] == EOS and abs(len(edited) - len(ids)) <= 1
-        before = next(
-            (i for i, pair in enumerate(zip(ids, edited, strict=False)) if pair[0] != pair[1]),
-            min(len(ids), len(edited)),
-        )
-        assert ids[before + (len(edited) <= len(ids)) :] == edited[before + (len(edited) >= len(ids)) :]
+        assert edited[-1] == EOS and EOS not in edited[:-1]
+        gone, new = Counter(ids) - Counter(edited), Counter(edited) - Counter(ids)
+        assert gone.total() <= 1 and new.total() <= 1 and set(new) <= {token}
+        if not gone and not new:
+            assert token in ids
+            assert sum(a != b for a, b in zip(ids, edited, strict=True)) <= 2 or any(
+                ids[:i] + ids[i + 1 :] == edited[:j] + edited[j + 1 :] for i in range(len(ids)) for j in range(len(ids))
+            )
 
 
 def test_edits_differ_from_their_text_and_come_likeliest_first(untrained):
@@ -73,6 +78,67 @@ def test_an_echo_of_nothing_is_the_text(untrained):
     assert (other != same).float().mean() > 0.5
 
 
+@st.composite
+def drafts(draw):
+    """A draft, other texts tried for its target, and what is known of their sentences."""
+    words = st.sampled_from(["cat", "dog", "sun", "sea", "elm"])
+    sentence = st.lists(words, min_size=1, max_size=4).map(lambda chosen: " ".join(chosen) + ".")
+    text = st.lists(sentence, min_size=3, max_size=5).map(lambda parts: parts[0] + "\n\n" + " ".join(parts[1:]))
+    tried = draw(st.lists(text, min_size=2, max_size=5))
+    rng = np.random.default_rng(draw(st.integers(0, 9)))
+    parts = sorted({part for one in tried for part in sentences(one)})
+    vectors = rng.normal(size=(len(parts) + 2, 8))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    known = {part: Sentence(vector, len(part.split())) for part, vector in zip(parts, vectors, strict=False)}
+    return Draft(vectors[-1], tried[0], vectors[-2], tried), known
+
+
+@given(given=drafts(), most=st.integers(6, 20))
+def test_sentence_edits_are_made_of_whole_sentences_and_stay_within_bounds(given, most):
+    draft, known = given
+    for edited in sentence_edits(draft, known, range(3, most), 12):
+        title, *rest = sentences(edited)
+        assert len(set(rest)) == len(rest)
+        assert edited != draft.text and edited.startswith(title + "\n\n")
+        assert title in {sentences(text)[0] for text in draft.tried}
+        assert set(rest) <= {part for text in draft.tried for part in sentences(text)[1:]}
+        grown = len(edited.split()) - len(draft.text.split())
+        assert 3 <= len(edited.split()) < most or grown < 0  # a draft that is too long gets shorter
+
+
+def test_sentence_edits_find_the_points_that_other_texts_made():
+    """The target's three sentences stand in three texts, each in bad company."""
+    rng = np.random.default_rng(3)
+    wanted, noise = ["a good title", "first point.", "second point."], [f"noise {number}." for number in range(12)]
+    parts = [*wanted, *noise, "a bad title"]
+    vectors = rng.normal(size=(len(parts), 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    known = {part: Sentence(vector, 4) for part, vector in zip(parts, vectors, strict=True)}
+
+    def embedding(text):
+        total = sum(known[part].embedding for part in sentences(text))
+        return total / np.linalg.norm(total)
+
+    tried = [
+        "a bad title\n\nnoise 0. first point. noise 1.",
+        "a good title\n\nnoise 2. noise 3.",
+        "a bad title\n\nnoise 4. noise 5. second point.",
+    ]
+    truth = "a good title\n\nfirst point. second point."
+    draft = Draft(embedding(truth), tried[0], embedding(tried[0]), tried)
+    best = sentence_edits(draft, known, range(1, 99), 4)[0]
+    assert sorted(sentences(best)) == sorted(wanted)
+
+
+def test_a_long_draft_has_its_sentences_edited_and_a_short_one_its_words(untrained):
+    texts = ["red cat\n\nred cat sleeps. old house falls.", "old house\n\nblue river. green stone sleeps.", "red cat"]
+    landed = untrained.embedder.encode(texts)
+    drafts = [Draft(landed[0], texts[1], landed[1], texts), Draft(landed[0], texts[2], landed[2], texts)]
+    long, short = Editor(untrained, CorrectionSettings(max_length=40))(drafts)
+    assert long[0] == texts[0]  # which the target is the embedding of
+    assert short and all(len(sentences(text)) < 3 for text in short)
+
+
 def letters(texts: list[str]) -> np.ndarray:
     counts = np.array([[text.count(letter) + 0.1 for letter in "abcdef"] for text in texts], dtype=np.float32)
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
@@ -85,9 +151,10 @@ def test_the_loop_tries_each_edit_once_and_keeps_what_is_nearer():
         tried.extend(texts)
         return letters(texts)
 
-    def edit(targets, texts, landed):
-        assert np.allclose(landed, letters(texts))
-        return [[text + letter for letter in "abcdef"] for text in texts]
+    def edit(drafts):
+        for draft in drafts:
+            assert np.allclose(draft.embedding, letters([draft.text])[0]) and draft.text in draft.tried
+        return [[draft.text + letter for letter in "abcdef"] for draft in drafts]
 
     settings = CorrectionSettings(
         num_beams=2, proposals=4, edits=0.5, embedding_tolerance=1e-6, max_correction_iterations=8

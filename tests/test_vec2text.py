@@ -73,6 +73,23 @@ def test_beam_search_writes_too(trained):
     assert len(texts) == 3 and all(texts)
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_no_text_is_shorter_than_asked(trained, num_beams):
+    embeddings = torch.from_numpy(trained.embedder.encode(TEXTS[:6]))
+    for shortest in (1, 6):
+        sampling = Sampling(num_beams=num_beams, min_length=shortest, max_length=8)
+        written = trained.model.write(embeddings, sampling, torch.Generator().manual_seed(0))
+        lengths = (written != trained.model.eos).sum(dim=1)
+        assert (lengths >= shortest).all() and (shortest == 6 or lengths.min() < 6)
+
+
+def test_the_guess_of_a_length_heeds_the_shortest(trained):
+    embeddings, noise = torch.from_numpy(trained.embedder.encode(TEXTS[:6])), torch.Generator().manual_seed(0)
+    for heat in (0.0, 1.0):
+        drawn = trained.model.conditioning.length.draw(embeddings, torch.full((6,), heat), noise, least=64)
+        assert (drawn > 64).all()
+
+
 def test_a_seed_decides_sampled_texts(trained):
     embeddings = trained.embedder.encode(TEXTS[:6])
     first, second = (trained.write(embeddings, Sampling(max_length=8), seed=3) for _ in range(2))

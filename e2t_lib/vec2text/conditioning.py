@@ -191,9 +191,13 @@ class Length(nn.Module):
         likelihood = self.guess(embeddings * self.scale).float().log_softmax(dim=1)
         return self.widths[bands].float().log() - likelihood.gather(1, bands[:, None])[:, 0]
 
-    def draw(self, embeddings: Tensor, temperatures: Tensor, generator: torch.Generator) -> Tensor:
-        """A length for each embedding, (n,) int64, drawn at its temperature, (n,): at 0 the median."""
+    def draw(self, embeddings: Tensor, temperatures: Tensor, generator: torch.Generator, least: int = 1) -> Tensor:
+        """A length for each embedding, (n,) int64, drawn at its temperature, (n,): at 0 the median; EOS counts.
+
+        None is below the band that `least` tokens and EOS fall into.
+        """
         scores = self.guess(embeddings * self.scale).float()
+        scores[:, : int(self.band(self.last.new_tensor(least + 1)))] = -torch.inf
         median = (scores.softmax(dim=1).cumsum(dim=1) < 0.5).sum(dim=1)
         drawn = choose(scores, temperatures, scores.shape[1], generator)
         bands = torch.where(temperatures > 0, drawn, median)

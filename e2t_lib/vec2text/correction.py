@@ -7,6 +7,7 @@ tested on it; both mistakes the other way round are common (a loop that forgets 
 before the update and never reports a first success).
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,8 +19,26 @@ from e2t_lib.settings import CorrectionSettings
 Embed = Callable[[Sequence[str]], np.ndarray]
 # (targets (m, d), temperatures (m,), None or the m texts to correct and their embeddings (m, d)) -> m texts
 Propose = Callable[[np.ndarray, np.ndarray, tuple[list[str], np.ndarray] | None], list[str]]
-# (targets (m, d), the m texts to edit, their embeddings (m, d)) -> edits of each text, the most promising first
-Edit = Callable[[np.ndarray, list[str], np.ndarray], list[list[str]]]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A hypothesis to edit.
+
+    Attributes:
+        target: (d,) float32, unit.
+        text: as it stands.
+        embedding: of the text, (d,) float32, unit.
+        tried: all texts tried for the target so far.
+    """
+
+    target: np.ndarray
+    text: str
+    embedding: np.ndarray
+    tried: Sequence[str]
+
+
+Edit = Callable[[Sequence[Draft]], list[list[str]]]  # edits of each draft, the most promising first
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class _Search:
         self.beam: list[_Candidate] = []
         self.best = _Candidate("", target, -np.inf)
         self.trace: list[CorrectionStep] = []
-        self.tried: set[str] = set()
+        self.tried: dict[str, str] = {}  # by what an uncased embedder reads
 
     def parents(self, count: int) -> list[_Candidate]:
         """The beam, repeated until it is `count` long: duplicates are one, so it may be shorter than its width."""
@@ -95,7 +114,7 @@ class _Search:
 
     def update(self, texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
         """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
-        self.tried.update(text.casefold() for text in texts)
+        self.tried |= {text.casefold(): text for text in texts}
         known = {candidate.text.casefold(): candidate for candidate in self.beam}
         for text, embedding in zip(texts, embeddings, strict=True):
             cosine = float(embedding @ self.target) if text.strip() else -1.0  # a blank text answers nothing
@@ -159,18 +178,22 @@ def _step(
     searches: list[_Search], propose: Propose, embed: Embed, edit: Edit | None, settings: CorrectionSettings
 ) -> None:
     """Propose, embed and keep, for all targets at once; they are all at the same step."""
-    edits = int(settings.edits * settings.proposals) if edit and searches[0].beam else 0
-    budget = settings.num_beams * (settings.proposals - edits)
-    targets = np.repeat(np.stack([search.target for search in searches]), budget, axis=0)
+    texts = _edited(searches, edit, int(settings.edits * settings.proposals)) if edit else [[] for _ in searches]
+    budgets = [settings.num_beams * settings.proposals - len(own) for own in texts]
+    targets = np.repeat(np.stack([search.target for search in searches]), budgets, axis=0)
     known = None
     if searches[0].beam:
-        parents = [parent for search in searches for parent in search.parents(budget)]
+        parents = [
+            parent for search, budget in zip(searches, budgets, strict=True) for parent in search.parents(budget)
+        ]
         known = [parent.text for parent in parents], np.stack([parent.embedding for parent in parents])
-    greedy = [number < max(len(search.beam), 1) for search in searches for number in range(budget)]
-    written = propose(targets, np.where(greedy, 0.0, settings.temperature), known)
-    texts = [written[start : start + budget] for start in range(0, len(written), budget)]
-    if edit and edits:
-        texts = [own + more for own, more in zip(texts, _edited(searches, edit, edits), strict=True)]
+    greedy = [
+        number < max(len(search.beam), 1)
+        for search, budget in zip(searches, budgets, strict=True)
+        for number in range(budget)
+    ]
+    written = iter(propose(targets, np.where(greedy, 0.0, settings.temperature), known))
+    texts = [own + list(itertools.islice(written, budget)) for own, budget in zip(texts, budgets, strict=True)]
     embeddings = iter(embed([text for own in texts for text in own]))
     for search, own in zip(searches, texts, strict=True):
         search.update(own, np.stack([next(embeddings) for _ in own]), settings.num_beams)
@@ -179,15 +202,13 @@ def _step(
 def _edited(searches: list[_Search], edit: Edit, count: int) -> list[list[str]]:
     """For each search the best `count` edits of each of its hypotheses that it has not tried yet."""
     parents = [(search, parent) for search in searches for parent in search.beam]
-    ranked = edit(
-        np.stack([search.target for search, _ in parents]),
-        [parent.text for _, parent in parents],
-        np.stack([parent.embedding for _, parent in parents]),
-    )
+    drafts = [
+        Draft(search.target, parent.text, parent.embedding, tuple(search.tried.values())) for search, parent in parents
+    ]
     out: dict[int, list[str]] = {id(search): [] for search in searches}
-    for (search, _), texts in zip(parents, ranked, strict=True):
+    for (search, _), texts in zip(parents, edit(drafts) if count and drafts else [], strict=False):
         fresh = {text.casefold(): text for text in texts if text.casefold() not in search.tried}
-        chosen = list(fresh.items())[:count]
-        search.tried.update(folded for folded, _ in chosen)
-        out[id(search)] += [text for _, text in chosen]
+        chosen = dict(list(fresh.items())[:count])
+        search.tried |= chosen
+        out[id(search)] += chosen.values()
     return list(out.values())

@@ -1,6 +1,6 @@
-"""Word edits: a text as it stands but for one token replaced, left out or put in.
+"""Edits of a hypothesis: of its sentences where it has several (see recombination.py), of its words where it has not.
 
-A rewritten text changes much at once; near its target, little should. The corrector reads the text and says of each of
+A word edit leaves a text as it stands but for one token replaced, put in, left out or moved. A rewritten text changes much at once; near its target, little should. The corrector reads the text and says of each of
 its tokens what it would rather have there. What it favours most becomes edited texts, and the inverter's likelihood of
 each whole text, which keeps the language sound, decides their order before any is embedded.
 """
@@ -12,15 +12,61 @@ import numpy as np
 import torch
 from accelerate.utils import send_to_device
 
-from e2t_lib.vec2text.batches import PairDataset
+from e2t_lib.settings import CorrectionSettings
+from e2t_lib.vec2text.batches import PairDataset, tokenise
+from e2t_lib.vec2text.correction import Draft
 from e2t_lib.vec2text.model import IGNORE
+from e2t_lib.vec2text.recombination import Sentence, sentence_edits, sentences
 from e2t_lib.vec2text.training import bf16_pays
 
 if TYPE_CHECKING:
     from e2t_lib.vec2text.estimator import Vec2Text
 
-CHANGES = 6  # places and tokens of a text that are tried; each is two or three edits
+SEVERAL = 3  # sentences
+EDITS = 32  # of sentences, to choose untried ones from
+CHANGES = 6  # places and tokens of a text that are tried; each is a few edits
 TOKENS = 2_048  # scored at a time: each has scores for the whole vocabulary
+
+
+class Editor:
+    """Edits drafts of one correction loop.
+
+    Args:
+        model: words are edited by its corrector; without one, only sentences are.
+        settings: how many tokens a text may have.
+    """
+
+    def __init__(self, model: "Vec2Text", settings: CorrectionSettings):
+        self.model, self.settings = model, settings
+        self.sentences: dict[str, Sentence] = {}  # of the targets that are being searched for
+
+    def __call__(self, drafts: Sequence[Draft]) -> list[list[str]]:
+        """Edits of each draft, the most promising first."""
+        out: list[list[str]] = [[] for _ in drafts]
+        long = [number for number, draft in enumerate(drafts) if len(sentences(draft.text)) >= SEVERAL]
+        self._read([drafts[number] for number in long])
+        lengths = range(self.settings.min_length, self.settings.max_length)
+        for number in long:
+            out[number] = sentence_edits(drafts[number], self.sentences, lengths, EDITS)
+        short = sorted(set(range(len(drafts))) - set(long))
+        if short and self.model.settings.corrector:
+            targets, texts, landed = zip(
+                *((d.target, d.text, d.embedding) for d in map(drafts.__getitem__, short)), strict=True
+            )
+            edited = word_edits(self.model, np.stack(targets), texts, np.stack(landed), self.settings.max_length)
+            for number, edits in zip(short, edited, strict=True):
+                out[number] = edits
+        return out
+
+    def _read(self, drafts: list[Draft]) -> None:
+        """Embed the sentences that are new, and forget those of targets that are done."""
+        texts = dict.fromkeys(text for draft in drafts for text in draft.tried)
+        needed = dict.fromkeys(part for text in texts for part in sentences(text))
+        fresh = [part for part in needed if part not in self.sentences]
+        if fresh:
+            counts = [len(ids) for ids in tokenise(fresh, self.model.tokenizer)]
+            self.sentences |= dict(zip(fresh, map(Sentence, self.model.embedder.encode(fresh), counts), strict=True))
+        self.sentences = {part: self.sentences[part] for part in needed}
 
 
 def word_edits(
@@ -78,16 +124,24 @@ def _wanted(model: "Vec2Text", batch: dict[str, Any]) -> list[list[tuple[int, in
 
 
 def _edits(ids: list[int], wanted: list[tuple[int, int]], eos: int) -> list[list[int]]:
-    """A text, (t,) token ids, with each wanted token in the place of what stands there, and before it."""
+    """A text, (t,) token ids, with each wanted token in its place: put in, or for what stands there.
+
+    Where the text has the token elsewhere, it is moved from there, or the two change places.
+    """
     out = []
     for place, token in wanted:
-        before, after = ids[:place], ids[place:]
-        out.append([*before, token, *after])
-        if after[0] != eos:
-            out.append([*before, token, *after[1:]])
-        if after[1:2] == [token]:
-            out.append([*before, *after[1:]])
-    return out
+        here, ended = ids[place], ids[place] == eos
+        out.append([*ids[:place], token, *ids[place:]])
+        if not ended:
+            out.append([*ids[:place], token, *ids[place + 1 :]])
+        for other in (number for number, own in enumerate(ids) if own == token):
+            rest, at = ids[:other] + ids[other + 1 :], place - (other < place)
+            out.append([*rest[:at], token, *rest[at:]])
+            if not ended:
+                out.append([token if n == place else here if n == other else own for n, own in enumerate(ids)])
+            if other == place + 1:
+                out.append(ids[:place] + ids[other:])
+    return [list(edited) for edited in dict.fromkeys(map(tuple, out)) if edited != tuple(ids)]
 
 
 @torch.inference_mode()

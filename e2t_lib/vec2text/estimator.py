@@ -4,7 +4,6 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from e2t_lib.vec2text.bases import base_model_folder, default_device, load_base
 from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, held_out_rows, tokenise
 from e2t_lib.vec2text.conditioning import Conditioning, token_groups
 from e2t_lib.vec2text.correction import CorrectionResult, correct
-from e2t_lib.vec2text.editing import word_edits
+from e2t_lib.vec2text.editing import Editor
 from e2t_lib.vec2text.model import BagOfTokens, ConditionedLM
 from e2t_lib.vec2text.near_misses import with_near_misses
 from e2t_lib.vec2text.storage import CONFIG, load_model, save_model
@@ -290,14 +289,14 @@ class Vec2Text:
             num_beams=beam_width,
             seed=seed,
         )
-        sampling = Sampling(temperature=settings.temperature, max_length=settings.max_length)
+        sampling = Sampling(settings.temperature, min_length=settings.min_length, max_length=settings.max_length)
         self._noise.manual_seed(settings.seed)
         return correct(
             targets,
             lambda goals, heat, known: self._propose(goals, heat, known, sampling),
             self.embedder.encode,
             settings,
-            edit=partial(word_edits, self, max_length=settings.max_length) if self.settings.corrector else None,
+            edit=Editor(self, settings),
             progress=progress,
         )
 

@@ -210,7 +210,7 @@ class ConditionedLM(nn.Module):
             temperatures = torch.full((len(embeddings),), temperature, device=embeddings.device)
         lengths = torch.zeros(len(embeddings), dtype=torch.long, device=embeddings.device)  # nobody listens
         if self.conditioning.length is not None:
-            lengths = self.conditioning.length.draw(embeddings, temperatures, generator)
+            lengths = self.conditioning.length.draw(embeddings, temperatures, generator, sampling.min_length)
         if beams:
             return search(self, embeddings, lengths, hypotheses, sampling)
         return sample(self, embeddings, lengths, hypotheses, sampling, temperatures, generator)

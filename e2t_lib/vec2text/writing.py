@@ -26,6 +26,7 @@ class Sampling:
     temperature: float = 0.7
     top_k: int = 40
     num_beams: int = 1
+    min_length: int = 1  # an empty text answers nothing
     max_length: int = 300
 
 
@@ -84,8 +85,8 @@ def sample(
     rows = torch.arange(len(embeddings), device=embeddings.device)
     for step in range(sampling.max_length):
         scores = texts.scores()
-        if step == 0:
-            scores[:, model.eos] = -torch.inf  # an empty text answers nothing
+        if step < sampling.min_length:
+            scores[:, model.eos] = -torch.inf
         chosen = choose(scores, temperatures, sampling.top_k, generator)
         out[rows, step] = chosen
         going = chosen != model.eos
@@ -117,7 +118,8 @@ def search(
     done = torch.zeros(len(each), dtype=torch.bool, device=embeddings.device)
     for step in range(sampling.max_length):
         scores = texts.scores().log_softmax(dim=1)
-        scores[:, model.eos] = scores[:, model.eos] if step else -torch.inf
+        if step < sampling.min_length:
+            scores[:, model.eos] = -torch.inf
         scores[done] = -torch.inf
         scores[done, model.eos] = 0.0
         vocabulary = scores.shape[1]
