@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "inversion.json")
     asked = parser.parse_args()
     documents = read_documents(asked.corpus)[-asked.last :]
-    known = [document for path in asked.known for document in read_documents(path)]
+    held_out = {document["document_id"] for document in documents}
+    known = [d for path in asked.known for d in read_documents(path) if d["document_id"] not in held_out]
     model = Vec2Text.load(asked.model)
     known_texts = {
         "titles": [document["title"] for document in known],

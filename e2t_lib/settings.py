@@ -112,7 +112,8 @@ class Profile:
 _FULL = Profile("full")
 _QUICK = Profile(
     "quick",
-    vec2text=Vec2TextSettings(base_model="embedded", max_length=64, epochs=2, batch_size=16),
+    # The base has learned already: at 5e-4 the held-out loss of the sample corpus ends at 5.10, at 1.5e-4 at 5.05.
+    vec2text=Vec2TextSettings(base_model="embedded", max_length=64, epochs=2, batch_size=16, learning_rate=1.5e-4),
     correction=CorrectionSettings(max_length=64, max_correction_iterations=3),
     evaluation_documents=24,
     map_points=6,
