@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from e2t_lib.embedder import Embedder
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings
-from e2t_lib.vec2text import Vec2Text
+from e2t_lib.vec2text import Vec2Text, editing
 from e2t_lib.vec2text.batches import PairDataset
 from e2t_lib.vec2text.correction import Draft, correct
 from e2t_lib.vec2text.editing import Editor, _edits, word_edits
@@ -50,7 +50,8 @@ def test_an_edit_changes_one_token_or_moves_one_or_two(ids, place, token):
 
 def test_edits_differ_from_their_text_and_come_likeliest_first(untrained):
     targets = untrained.embedder.encode(TEXTS)
-    ranked = word_edits(untrained, targets, TEXTS, np.roll(targets, 1, axis=0), 12)
+    rows = zip(targets, TEXTS, np.roll(targets, 1, axis=0), strict=True)
+    ranked = word_edits(untrained, [Draft(*row, TEXTS) for row in rows], range(1, 12))
     for target, text, edits in zip(targets, TEXTS, ranked, strict=True):
         assert len(edits) >= 6 and text not in edits
         pairs = PairDataset(np.repeat(target[None], len(edits), axis=0), edits, untrained.tokenizer, 12)
@@ -66,6 +67,17 @@ def test_the_likelihood_of_texts_is_their_loss(untrained):
     assert untrained.model.likelihood(**batch).sum().item() == pytest.approx(
         -untrained.model(**batch).item() * tokens, rel=1e-4
     )
+
+
+@pytest.mark.parametrize("shortest", [1, 3])
+def test_no_word_edit_is_shorter_than_asked(untrained, monkeypatch, shortest):
+    """The second token is wanted first: to be put in there, for the first, or by leaving the first out."""
+    monkeypatch.setattr(editing, "_wanted", lambda model, batch: [[(0, int(ids[1]))] for ids in batch["labels"]])
+    draft = Draft(
+        *untrained.embedder.encode(["red cat"]), "red cat sleeps", untrained.embedder.encode(["red"])[0], TEXTS
+    )
+    [edits] = word_edits(untrained, [draft], range(shortest, 12))
+    assert "cat cat sleeps" in edits and ("cat sleeps" in edits) == (shortest == 1)
 
 
 @torch.inference_mode()

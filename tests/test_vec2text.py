@@ -83,6 +83,12 @@ def test_no_text_is_shorter_than_asked(trained, num_beams):
         assert (lengths >= shortest).all() and (shortest == 6 or lengths.min() < 6)
 
 
+@pytest.mark.parametrize("shortest", [0, 13])
+def test_a_least_length_that_no_text_can_have_is_refused(trained, shortest):
+    with pytest.raises(E2TError, match=f"min_length {shortest}: give 1 to max_length, 12"):
+        trained.invert_embeddings(np.ones((1, 32)), settings=CorrectionSettings(min_length=shortest, max_length=12))
+
+
 def test_the_guess_of_a_length_heeds_the_shortest(trained):
     embeddings, noise = torch.from_numpy(trained.embedder.encode(TEXTS[:6])), torch.Generator().manual_seed(0)
     for heat in (0.0, 1.0):

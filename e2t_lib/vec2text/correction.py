@@ -178,7 +178,7 @@ def _step(
     searches: list[_Search], propose: Propose, embed: Embed, edit: Edit | None, settings: CorrectionSettings
 ) -> None:
     """Propose, embed and keep, for all targets at once; they are all at the same step."""
-    texts = _edited(searches, edit, int(settings.edits * settings.proposals)) if edit else [[] for _ in searches]
+    texts = _edited(searches, edit, int(settings.edits * settings.proposals))
     budgets = [settings.num_beams * settings.proposals - len(own) for own in texts]
     targets = np.repeat(np.stack([search.target for search in searches]), budgets, axis=0)
     known = None
@@ -199,14 +199,15 @@ def _step(
         search.update(own, np.stack([next(embeddings) for _ in own]), settings.num_beams)
 
 
-def _edited(searches: list[_Search], edit: Edit, count: int) -> list[list[str]]:
+def _edited(searches: list[_Search], edit: Edit | None, count: int) -> list[list[str]]:
     """For each search the best `count` edits of each of its hypotheses that it has not tried yet."""
     parents = [(search, parent) for search in searches for parent in search.beam]
     drafts = [
         Draft(search.target, parent.text, parent.embedding, tuple(search.tried.values())) for search, parent in parents
     ]
     out: dict[int, list[str]] = {id(search): [] for search in searches}
-    for (search, _), texts in zip(parents, edit(drafts) if count and drafts else [], strict=False):
+    ranked = edit(drafts) if edit and count else [[] for _ in drafts]
+    for (search, _), texts in zip(parents, ranked, strict=True):
         fresh = {text.casefold(): text for text in texts if text.casefold() not in search.tried}
         chosen = dict(list(fresh.items())[:count])
         search.tried |= chosen

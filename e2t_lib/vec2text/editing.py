@@ -42,21 +42,14 @@ class Editor:
 
     def __call__(self, drafts: Sequence[Draft]) -> list[list[str]]:
         """Edits of each draft, the most promising first."""
-        out: list[list[str]] = [[] for _ in drafts]
-        long = [number for number, draft in enumerate(drafts) if len(sentences(draft.text)) >= SEVERAL]
-        self._read([drafts[number] for number in long])
+        long = [draft for draft in drafts if len(sentences(draft.text)) >= SEVERAL]
+        short = [draft for draft in drafts if len(sentences(draft.text)) < SEVERAL]
         lengths = range(self.settings.min_length, self.settings.max_length)
-        for number in long:
-            out[number] = sentence_edits(drafts[number], self.sentences, lengths, EDITS)
-        short = sorted(set(range(len(drafts))) - set(long))
+        self._read(long)
+        edits = {id(draft): sentence_edits(draft, self.sentences, lengths, EDITS) for draft in long}
         if short and self.model.settings.corrector:
-            targets, texts, landed = zip(
-                *((d.target, d.text, d.embedding) for d in map(drafts.__getitem__, short)), strict=True
-            )
-            edited = word_edits(self.model, np.stack(targets), texts, np.stack(landed), self.settings.max_length)
-            for number, edits in zip(short, edited, strict=True):
-                out[number] = edits
-        return out
+            edits |= dict(zip(map(id, short), word_edits(self.model, short, lengths), strict=True))
+        return [edits.get(id(draft), []) for draft in drafts]
 
     def _read(self, drafts: list[Draft]) -> None:
         """Embed the sentences that are new, and forget those of targets that are done."""
@@ -69,30 +62,28 @@ class Editor:
         self.sentences = {part: self.sentences[part] for part in needed}
 
 
-def word_edits(
-    model: "Vec2Text", targets: np.ndarray, texts: Sequence[str], landed: np.ndarray, max_length: int
-) -> list[list[str]]:
-    """Edits of each text, the likeliest first.
+def word_edits(model: "Vec2Text", drafts: Sequence[Draft], lengths: range) -> list[list[str]]:
+    """Edits of each draft, the likeliest first.
 
     Args:
         model: with a corrector.
-        targets: (n, d) float32, unit rows.
-        texts: n texts.
-        landed: (n, d) float32, their embeddings.
-        max_length: tokens of a text at most; longer ones are cut.
+        drafts: of any length, of which the first `lengths.stop` tokens are read.
+        lengths: how many tokens an edited text may have; one more where one is put in.
     """
-    pairs = PairDataset(targets, texts, model.tokenizer, max_length).suggest(
-        texts, landed, model.model.room(max_length)
-    )
+    targets, texts = np.stack([draft.target for draft in drafts]), [draft.text for draft in drafts]
+    pairs = PairDataset(targets, texts, model.tokenizer, lengths.stop)
+    landed = np.stack([draft.embedding for draft in drafts])
+    pairs = pairs.suggest(texts, landed, model.model.room(lengths.stop))
     edited, owners = [], []
     for rows in _batches(pairs.lengths):
         batch = send_to_device(pairs.collate(rows), model.device)
         for row, wanted in zip(rows, _wanted(model, batch), strict=True):
             own = _edits(pairs.tokens[row].tolist(), wanted, model.model.eos)
+            own = [ids for ids in own if len(ids) > lengths.start]  # EOS is one of them
             edited += own
             owners += [row] * len(own)
     written = [text.strip() for text in model.tokenizer.batch_decode(edited, skip_special_tokens=True)]
-    likelihoods = _likelihoods(model, written, targets[owners], max_length)
+    likelihoods = _likelihoods(model, written, targets[owners], lengths.stop)
     out: list[list[str]] = [[] for _ in texts]
     for number in np.argsort(-likelihoods, kind="stable"):
         out[owners[number]].append(written[number])

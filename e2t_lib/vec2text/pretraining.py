@@ -7,7 +7,6 @@ goes on where it stood. A finished model is a base like any other: the next run 
 
 import hashlib
 import itertools
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from e2t_lib.errors import E2TError
 from e2t_lib.files import atomic_folder
 from e2t_lib.settings import Vec2TextSettings
 from e2t_lib.vec2text.estimator import Vec2Text
+from e2t_lib.vec2text.recombination import sentences
 from e2t_lib.vec2text.training import bf16_pays
 
 BLOCK = 8_192  # texts embedded between two saves
@@ -75,7 +75,7 @@ def _with_abstracts(documents: Iterable[dict[str, str]], rng: np.random.Generato
 def _cut(content: str, rng: np.random.Generator) -> str:
     count = int(rng.integers(1, MOST_SENTENCES + 1))
     whole = rng.random() < WHOLE
-    return content if whole else " ".join(re.split(r"(?<=[.!?])\s+", content)[:count])
+    return content if whole else " ".join(sentences(content)[:count])
 
 
 def embed_once(texts: Sequence[str], embedder: Embedder, folder: Path) -> np.ndarray:

@@ -14,7 +14,9 @@ import numpy as np
 from e2t_lib.vec2text.correction import Draft
 
 BREAK = re.compile(r"\n+|(?<=[.!?])\s+")
-WEIGHT = 0.8  # of a sentence in the mean is its number of tokens to this power; 1 and 0.6 predict less well
+# A sentence's weight is its number of tokens to this power. The weighted means of 150 held-out documents have a cosine of
+# .897 to their embeddings; of powers from 0 to 1.2, 0.6 and 0.8 are best (0: .887, 1: .896).
+WEIGHT = 0.8
 WIDTH = 6  # combinations that are changed further
 MOVES = 6  # changes of a draft at most
 ALIKE = 0.9  # cosine of two sentences that say the same: one text has room for one of them

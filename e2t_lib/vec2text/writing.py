@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from e2t_lib.errors import E2TError
+
 if TYPE_CHECKING:
     from e2t_lib.vec2text.conditioning import Hypotheses
     from e2t_lib.vec2text.model import ConditionedLM
@@ -28,6 +30,10 @@ class Sampling:
     num_beams: int = 1
     min_length: int = 1  # an empty text answers nothing
     max_length: int = 300
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_length <= self.max_length:
+            raise E2TError(f"min_length {self.min_length}: give 1 to max_length, {self.max_length}")
 
 
 class _Texts:
