@@ -142,6 +142,24 @@ def test_sentence_edits_find_the_points_that_other_texts_made():
     assert sorted(sentences(best)) == sorted(wanted)
 
 
+def test_a_sentence_that_breaks_off_stays_at_the_end():
+    rng = np.random.default_rng(0)
+    tried = [
+        "a title\n\nfirst point. second point. a third that breaks",
+        "another\n\nfourth point. fifth point. sixth point.",
+        "one more\n\nseventh point. another that breaks",
+    ]
+    parts = list(dict.fromkeys(part for text in tried for part in sentences(text)))
+    vectors = rng.normal(size=(len(parts) + 1, 16)).astype(np.float32)
+    known = {part: Sentence(vector, 4) for part, vector in zip(parts, vectors, strict=False)}
+    edits = [
+        edit
+        for text in tried
+        for edit in sentence_edits(Draft(vectors[-1], text, known["a title"][0], tried), known, range(1, 99), 32)
+    ]
+    assert any("breaks" in text for text in edits) and all(text.find("breaks") in (-1, len(text) - 6) for text in edits)
+
+
 def test_a_long_draft_has_its_sentences_edited_and_a_short_one_its_words(untrained):
     texts = ["red cat\n\nred cat sleeps. old house falls.", "old house\n\nblue river. green stone sleeps.", "red cat"]
     landed = untrained.embedder.encode(texts)
