@@ -93,7 +93,7 @@ def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]], ylabel: st
         ax.plot(epochs, curves["val_loss"], color=ACCENT, marker=marker, label="held out")
         ax.set(title=step.replace("_", " "), xlabel="epoch", ylabel=ylabel)
         ax.set_xlim(0.5, len(epochs) + 0.5)  # a single epoch, too, is a whole number
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         ax.legend()
     return figure
 
