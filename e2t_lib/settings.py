@@ -40,6 +40,7 @@ class MapSettings:
     dropout: float = 0.5  # share of an embedding's components hidden from the encoder while it learns
     jitter: float = 3.0  # shift of a place while the decoder learns, in median distances between neighbours
     weight_decay: float = 0.1
+    patience: int = 20  # epochs without a better held-out loss after which a step ends; 0: it never ends early
     encoder_only: bool = False  # the guide's literal step 2, which leaves the decoder behind (notebook 02 shows it)
     seed: int = 0
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from e2t_lib.dataset.layout import lay_out, layout_settings
 from e2t_lib.errors import E2TError
 from e2t_lib.parametric_umap import ParametricUMAP, evaluate_map, training
 from e2t_lib.settings import MapSettings
@@ -96,12 +97,58 @@ def test_a_row_has_the_same_place_alone_as_in_a_batch(fitted, data):
 
 
 def test_history_has_a_training_and_a_held_out_loss_for_each_epoch(fitted):
-    assert {step: len(curves["loss"]) for step, curves in fitted.history_.items()} == {
-        "autoencoder": 12,
-        "decoder": 150,
-        "encoder": 150,
-    }
-    assert all(len(curves["loss"]) == len(curves["val_loss"]) for curves in fitted.history_.values())
+    asked = {"autoencoder": 12, "decoder": 150, "encoder": 150}
+    assert list(fitted.history_) == list(asked)
+    for step, curves in fitted.history_.items():
+        assert len(curves["loss"]) == len(curves["val_loss"]) <= asked[step]
+
+
+def test_a_step_ends_when_its_held_out_loss_stalls_and_keeps_its_best_weights(data):
+    X, coordinates = data
+    umap = ParametricUMAP(SMALL, epochs=1, learning_rate=0.05, patience=4).fit(X, coordinates, progress=False)
+    losses = umap.history_["encoder"]["val_loss"]
+    assert len(losses) < 150 and len(losses) - 1 - np.argmin(losses) == 4
+    whole = ParametricUMAP(SMALL, epochs=1, learning_rate=0.05, patience=0).fit(X, coordinates, progress=False)
+    assert len(whole.history_["encoder"]["val_loss"]) == 150
+
+
+def test_many_rows_pass_once_an_epoch_in_pieces_that_are_alike(monkeypatch):
+    monkeypatch.setattr(training, "PIECE", 64)
+    step = training.Step("s", (), lambda *_: 0, lambda random, rows: random.random((rows, 3)), 1)
+    done, settings = training.Progress(), MapSettings(batch_size=16)
+    pieces = list(training._epoch(step, 200, settings, done))
+    assert len(pieces) == 4
+    assert {(order.shape, noise.shape) for order, noise in pieces} == {((4, 16), (4, 16, 3))}
+    orders = np.concatenate([order.ravel() for order, _ in pieces])
+    assert sorted(orders[:200]) == list(range(200))
+
+
+def test_without_coordinates_umap_learn_makes_the_layout(data):
+    X, _ = data
+    umap = ParametricUMAP(SMALL, epochs=1, fine_tune_epochs=2).fit(X, progress=False)
+    assert umap.coordinates_.shape == (200, 2)
+    assert np.array_equal(umap.coordinates_, lay_out(X, layout_settings(200, SMALL.seed)))
+    assert evaluate_map(umap, X, umap.coordinates_)["held_out"].keys() >= GUIDE_METRICS
+
+
+def test_density_ranks_the_middle_above_the_edge_above_outside(fitted):
+    middle, outside = fitted.density_percentile([[50, -3], [1000, 0]])
+    assert middle > 20 and outside == 0
+    own = fitted.density_percentile(fitted.layout_)
+    assert 40 < np.median(own) < 65
+    assert fitted.on_map([[50, -3], [1000, 0]]).tolist() == [True, False]
+
+
+def test_documents_are_added_to_a_map_that_does_not_move(data, saved):
+    X, coordinates = data
+    umap = ParametricUMAP.load(saved)
+    before, decoded = umap.transform(X), umap.inverse_transform(coordinates)
+    fresh = sheet(rows=30, seed=1)[0]
+    farther = umap.distance_to_layout(umap.transform(fresh))
+    placed = umap.add(fresh)
+    assert placed.shape == (30, 2) and len(umap.layout_) == 180 + 30
+    assert np.array_equal(umap.transform(X), before) and np.array_equal(umap.inverse_transform(coordinates), decoded)
+    assert farther.max() > 0 and umap.distance_to_layout(placed).max() == 0
 
 
 def test_held_out_and_training_rows_part_the_documents(fitted):

@@ -3,10 +3,8 @@
 import gzip
 import json
 import lzma
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from e2t_lib.dataset.layout import lay_out, layout_settings
 from e2t_lib.dataset.records import (
     COORDINATES,
     DESCRIPTION,
@@ -72,13 +71,7 @@ def build_dataset(
     # Rounding moves a unit vector of 384 dimensions by a cosine of 1e-11 and halves the file. The layout is made
     # of the rounded ones, so that it can be made again from the folder.
     embeddings = embeddings.astype(np.float64).round(6) + 0.0
-    umap_settings = {
-        "n_neighbors": min(neighbors, len(documents) - 1),
-        "min_dist": min_dist,
-        "metric": "cosine",
-        "random_state": seed,
-        "init": "spectral" if len(documents) >= 5 else "random",  # no 2-D spectrum of so few points
-    }
+    umap_settings = layout_settings(len(documents), seed, neighbors, min_dist)
     coordinates = lay_out(embeddings, umap_settings)
     about = {
         "documents": len(documents),
@@ -112,39 +105,6 @@ def read_documents(path: Path, limit: int = 0) -> list[dict[str, Any]]:
     if len(documents) < 3:
         raise E2TError(f"{path}: {len(documents)} documents; a map needs at least 3")
     return documents
-
-
-def lay_out(embeddings: np.ndarray, umap_settings: dict[str, Any]) -> np.ndarray:
-    """A 2-D layout by umap-learn (McInnes et al., arXiv:1802.03426), centred, of unit standard deviation.
-
-    Args:
-        embeddings: (n, d), n >= 3.
-        umap_settings: keyword arguments of `umap.UMAP`.
-
-    Returns:
-        (n, 2) float64, rounded to 5 decimals; one scale for both axes, so that the shape stays.
-    """
-    with _without_tensorflow():
-        from umap import UMAP
-
-    bar = {"disable": None, "desc": "layout"}
-    layout = UMAP(**umap_settings, n_jobs=1, tqdm_kwds=bar).fit_transform(embeddings).astype(np.float64)
-    layout -= layout.mean(axis=0)
-    return (layout / layout.std()).round(5) + 0.0
-
-
-@contextmanager
-def _without_tensorflow() -> Iterator[None]:
-    # umap-learn imports TensorFlow, for a ParametricUMAP of its own, wherever it finds it: 6 of its 9 s, and a
-    # screen of log lines.
-    if "tensorflow" in sys.modules:
-        yield
-        return
-    sys.modules["tensorflow"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["tensorflow"]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

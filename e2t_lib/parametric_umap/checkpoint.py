@@ -41,7 +41,7 @@ class Checkpoint:
         self.path = folder / FILE if folder else None
         digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
         for array in (embeddings, coordinates):
-            digest.update(array.tobytes())
+            digest.update(np.ascontiguousarray(array).data)  # no copy: there may be gigabytes
         self.fingerprint = digest.hexdigest()
 
     def save(self, progress: Progress, variables: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
+from e2t_lib.dataset.layout import lay_out, layout_settings
 from e2t_lib.errors import E2TError
 from e2t_lib.files import atomic_folder, resolve
 from e2t_lib.parametric_umap import storage
@@ -19,6 +20,7 @@ from e2t_lib.parametric_umap.training import Rows, train
 from e2t_lib.settings import MapSettings
 
 MINIMUM_ROWS = 5
+CROWD = 10  # documents around a point that say how crowded the map is there
 BLOCK = 256  # rows a network call, always: one compiled shape, and a row's result does not depend on its company
 
 
@@ -38,11 +40,15 @@ class ParametricUMAP:
             are slightly flattering.
         train_: (n - h,) int64, the others.
         history_: step -> {"loss", "val_loss"}, one value an epoch.
-        layout_: (n - h, 2) float64, coordinates of the training rows.
+        coordinates_: (n, 2) float64, the layout of all rows, as given or as made.
+        layout_: (m, 2) float64, coordinates of the training rows, and of documents that `add` has put on the map.
         scaler_: scikit-learn StandardScaler of `layout_`.
         neighbor_distance_: median distance between nearest neighbours in the whole layout, in its own units.
         metrics_: what `evaluate_map` returned, if it was assigned; saved with the model.
     """
+
+    layout_: np.ndarray
+    _unit: bool
 
     def __init__(self, settings: MapSettings | None = None, **overrides: Any):
         unknown = sorted(set(overrides) - {field.name for field in fields(MapSettings)})
@@ -51,11 +57,12 @@ class ParametricUMAP:
         self.settings = _checked(replace(settings or MapSettings(), **overrides))
         self.metrics_: dict[str, Any] = {}
         self._dimension = 0
+        self._index: NearestNeighbors | None = None
 
     def fit(
         self,
         X: np.ndarray,
-        coordinates: np.ndarray,
+        coordinates: np.ndarray | None = None,
         *,
         checkpoint_dir: str | Path | None = None,
         resume: bool = False,
@@ -64,8 +71,9 @@ class ParametricUMAP:
         """Learn the layout in both directions.
 
         Args:
-            X: (n, d) embeddings, n >= 5. If all are unit vectors, inputs and outputs are normalised.
-            coordinates: (n, 2), the layout, in any units.
+            X: (n, d) embeddings, n >= 5. If all are unit vectors, inputs and outputs are normalised. float32 is not
+                copied as a whole, but for the training rows.
+            coordinates: (n, 2), the layout, in any units; None: umap-learn makes one, seeded, of all rows.
             checkpoint_dir: folder for a checkpoint every ten epochs.
             resume: go on from the checkpoint there, if any; the result is that of an uninterrupted run.
             progress: show progress bars.
@@ -77,18 +85,21 @@ class ParametricUMAP:
             E2TError: the rows do not match, are too few, not finite or all in one place; a checkpoint is damaged or
                 of another run.
         """
-        X, coordinates = _matrix(X, "embeddings"), _matrix(coordinates, "coordinates", 2)
-        if len(X) != len(coordinates):
+        X = _matrix(X, "embeddings")
+        coordinates = None if coordinates is None else _matrix(coordinates, "coordinates", 2)
+        if coordinates is not None and len(X) != len(coordinates):
             raise E2TError(f"{len(X)} embeddings but {len(coordinates)} coordinates; give one row a document to both")
         if len(X) < MINIMUM_ROWS:
             raise E2TError(f"{len(X)} documents are too few to fit a map; give {MINIMUM_ROWS} or more")
         if resume and checkpoint_dir is None:
             raise E2TError("resume needs the checkpoint_dir of the run to go on from")
+        if coordinates is None:
+            coordinates = lay_out(X, layout_settings(len(X), self.settings.seed))
         self._describe(X, coordinates)
         self._build()
-        X, xy = self._scaled(X), self.scaler_.transform(coordinates).astype(np.float32)
+        xy = self.scaler_.transform(coordinates).astype(np.float32)
         checkpoint = Checkpoint(resolve(checkpoint_dir) if checkpoint_dir else None, self.settings, X, xy)
-        rows, held_out = (Rows.of(X[part], xy[part]) for part in (self.train_, self.held_out_))
+        rows, held_out = (Rows.of(self._scaled(X[part]), xy[part]) for part in (self.train_, self.held_out_))
         self.history_: History = train(
             self._encoder,
             self._decoder,
@@ -146,15 +157,54 @@ class ParametricUMAP:
         embeddings = expected / np.maximum(length, 1e-12)[:, None] if self._unit else expected * self._scale
         return (embeddings, length) if return_confidence else embeddings
 
-    def distance_to_layout(self, xy: np.ndarray) -> np.ndarray:
-        """Distance of each point (n, 2) from the nearest training document, in neighbour distances: (n,) float64.
+    def distance_to_layout(self, xy: Any) -> np.ndarray:
+        """Distance of each point (n, 2) from the nearest document, in neighbour distances: (n,) float64.
 
         Far above 1 means off the map, where `inverse_transform` extrapolates.
         """
         self._require_fitted()
-        points = _matrix(xy, "coordinates", 2)
-        nearest = NearestNeighbors(n_neighbors=1).fit(self.layout_).kneighbors(points)[0]
+        nearest = self._documents().kneighbors(_matrix(xy, "coordinates", 2), 1)[0]
         return nearest[:, 0] / self.neighbor_distance_
+
+    def density_percentile(self, xy: Any) -> np.ndarray:
+        """How crowded the map is at each point (n, 2), among its documents: (n,) float64, in percent.
+
+        50 where documents lie as close as around a typical one of them, 0 where they lie farther off than around any;
+        by the distance to the tenth nearest document (k-nearest-neighbour density, Loftsgaarden & Quesenberry, 1965).
+        """
+        self._require_fitted()
+        index = self._documents()
+        reach = index.kneighbors(_matrix(xy, "coordinates", 2))[0][:, -1]
+        return 100 * (1 - np.searchsorted(self._reach, reach, side="left") / len(self._reach))
+
+    def on_map(self, xy: Any, least: float = 1.0) -> np.ndarray:
+        """Whether each point (n, 2) has a density percentile of `least` or more: (n,) bool."""
+        return self.density_percentile(xy) >= least
+
+    def add(self, X: np.ndarray) -> np.ndarray:
+        """Put new documents on the map, which stays as it is: (n, 2) float32, their coordinates.
+
+        They count from then on for `distance_to_layout`, `density_percentile` and `on_map`. The networks do not learn
+        from them.
+
+        Args:
+            X: (n, d) embeddings.
+
+        Raises:
+            E2TError: as for `transform`.
+        """
+        placed = self.transform(X)
+        self.layout_ = np.concatenate([self.layout_, placed])
+        self._index = None
+        return placed
+
+    def _documents(self) -> NearestNeighbors:
+        """The index of the layout, made when first asked for, and how far each document's tenth neighbour is."""
+        if self._index is None:
+            neighbors = min(CROWD, len(self.layout_) - 1)
+            self._index = NearestNeighbors(n_neighbors=neighbors).fit(self.layout_)
+            self._reach = np.sort(self._index.kneighbors()[0][:, -1])
+        return self._index
 
     def save(self, folder: str | Path) -> None:
         """Write config.pkl, scaler.pkl, encoder/ and decoder/, all or nothing.
@@ -195,10 +245,12 @@ class ParametricUMAP:
         shuffled = np.random.default_rng(self.settings.seed).permutation(len(X))
         count = max(1, round(self.settings.held_out * len(X)))
         self.held_out_, self.train_ = np.sort(shuffled[:count]), np.sort(shuffled[count:])
+        self.coordinates_ = coordinates
         self.layout_ = coordinates[self.train_]
+        self._index = None
         self.scaler_ = StandardScaler().fit(self.layout_)
         self.neighbor_distance_ = neighbor_distance(coordinates)
-        lengths = np.linalg.norm(X, axis=1)
+        lengths = np.sqrt(np.einsum("ij,ij->i", X, X))  # np.linalg.norm would make a copy of X
         self._unit = bool(np.allclose(lengths, 1, atol=1e-3))
         self._scale = float(np.sqrt(np.mean(lengths**2))) or 1.0
         self._dimension = X.shape[1]
@@ -233,6 +285,7 @@ class ParametricUMAP:
 _SAVED = (
     "held_out_",
     "train_",
+    "coordinates_",
     "layout_",
     "neighbor_distance_",
     "history_",
@@ -244,12 +297,15 @@ _SAVED = (
 
 
 def _in_blocks(network: Any) -> Callable[[np.ndarray], np.ndarray]:
-    call = tf.function(lambda block: network(block, training=False))
+    shape = tf.TensorSpec((BLOCK, network.input_shape[-1]), tf.float32)
+    call = tf.function(lambda block: network(block, training=False), input_signature=[shape])
 
     def run(rows: np.ndarray) -> np.ndarray:
-        padded = np.pad(rows, ((0, -len(rows) % BLOCK), (0, 0)))
-        blocks = [call(tf.constant(padded[i : i + BLOCK])).numpy() for i in range(0, len(padded), BLOCK)]
-        return np.concatenate(blocks)[: len(rows)]
+        out = np.empty((len(rows), network.output_shape[-1]), np.float32)
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
+            out[start : start + BLOCK] = call(np.pad(block, ((0, BLOCK - len(block)), (0, 0)))).numpy()[: len(block)]
+        return out
 
     return run
 
@@ -266,7 +322,7 @@ def _checked(settings: MapSettings) -> MapSettings:
             raise E2TError(f"{name} must be one or more positive widths, not {widths!r}")
     for name, low, high in (
         ("epochs", 0, None), ("fine_tune_epochs", 0, None), ("batch_size", 1, None), ("learning_rate", 0, None),
-        ("held_out", 0, 0.5), ("dropout", 0, 0.9), ("jitter", 0, None), ("weight_decay", 0, None), ("fourier_features", 1, None), ("fourier_width", 0, None),
+        ("held_out", 0, 0.5), ("dropout", 0, 0.9), ("jitter", 0, None), ("weight_decay", 0, None), ("patience", 0, None), ("fourier_features", 1, None), ("fourier_width", 0, None),
     ):  # fmt: skip
         value = getattr(settings, name)
         if not isinstance(value, int | float) or value < low or (high is not None and value > high):
@@ -278,13 +334,14 @@ def _checked(settings: MapSettings) -> MapSettings:
 
 
 def _matrix(values: Any, name: str, columns: int | None = None) -> np.ndarray:
+    """Checked rows: coordinates in float64, for they may be far from 0, embeddings in float32."""
     try:
-        matrix = np.asarray(values, dtype=np.float64)
+        matrix = np.asarray(values, dtype=np.float64 if columns == 2 else np.float32)
     except (TypeError, ValueError):
         raise E2TError(f"{name}: not an array of numbers") from None
     if matrix.ndim != 2 or not matrix.size or (columns and matrix.shape[1] != columns):
         raise E2TError(f"{name}: shape {matrix.shape}; give (rows, {columns or 'dimension'})")
-    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(matrix.sum(axis=1, dtype=np.float64)))
     if len(bad):
         raise E2TError(f"{name}: row {bad[0]} holds a value that is not finite; mend or leave out that document")
     return matrix

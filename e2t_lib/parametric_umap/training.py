@@ -1,6 +1,6 @@
 """The training loop, and the recipe: autoencoder, then the layout in both directions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from e2t_lib.parametric_umap.checkpoint import Checkpoint, History, Progress
 from e2t_lib.settings import MapSettings
 
 CHECKPOINT_EVERY = 10  # epochs
+PIECE = 65_536  # rows whose noise is drawn at a time: for a million rows at once it would take 2 GB
 Loss = Callable[[Any, Any, Any], Any]  # (embeddings, scaled coordinates, noise or None) -> scalar
 Noise = Callable[[np.random.Generator, int], np.ndarray]  # (generator, rows) -> (rows, width)
 
@@ -155,14 +156,16 @@ def train(
         run_epoch, evaluate = _compiled(step, optimizer, training, held_out)
         curves = done.history[step.name]
         bar = tqdm(desc=f"map: {step.name}", total=step.epochs, initial=done.epoch, disable=None if progress else True)
-        while done.epoch < step.epochs:
-            curves["loss"].append(float(run_epoch(*_epoch(step, len(training), settings, done))))
+        while done.epoch < step.epochs and not _stalled(curves["val_loss"], settings.patience):
+            losses = [float(run_epoch(*piece)) for piece in _epoch(step, len(training), settings, done)]
+            curves["loss"].append(float(np.mean(losses)))
             curves["val_loss"].append(float(evaluate()))
             done.epoch += 1
             if curves["val_loss"][-1] < done.best_loss:
                 done.best_loss = curves["val_loss"][-1]
                 done.best = [np.asarray(variable) for variable in step.trainable]
-            if done.epoch % CHECKPOINT_EVERY == 0 or done.epoch == step.epochs:
+            ended = done.epoch == step.epochs or _stalled(curves["val_loss"], settings.patience)
+            if done.epoch % CHECKPOINT_EVERY == 0 or ended:
                 checkpoint.save(done, variables)
             bar.set_postfix(loss=curves["loss"][-1], held_out=curves["val_loss"][-1], refresh=False)
             bar.update()
@@ -202,16 +205,25 @@ def _optimizer(step: Step, rows: int, settings: MapSettings) -> Any:
     return optimizer
 
 
-def _epoch(step: Step, rows: int, settings: MapSettings, done: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers (batches, batch size) and noise (batches, batch size, width) of the next epoch.
+def _stalled(val_losses: list[float], patience: int) -> bool:
+    """Whether the best epoch lies `patience` epochs or more behind; 0: nothing is ever stalled."""
+    return bool(patience and val_losses) and len(val_losses) - 1 - int(np.argmin(val_losses)) >= patience
 
-    Every row comes once; the last batch is filled up from the start of the shuffle. Seeded by (seed, step, epoch),
-    so that a resumed run sees what an uninterrupted one does.
+
+def _epoch(step: Step, rows: int, settings: MapSettings, done: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The next epoch in pieces: row numbers (batches, batch size) and noise (batches, batch size, width) of each.
+
+    Every row comes once; the last batches are filled up from the start of the shuffle, so that all pieces are alike
+    and their program is compiled once. Seeded by (seed, step, epoch), so that a resumed run sees what an
+    uninterrupted one does.
     """
     random = np.random.default_rng([settings.seed, done.step, done.epoch])
     size = min(settings.batch_size, rows)
-    order = np.resize(random.permutation(rows), (-(-rows // size), size)).astype(np.int32)
-    return order, step.noise(random, order.size).reshape(*order.shape, -1)
+    batches = -(-rows // size)
+    pieces = -(-batches * size // PIECE)
+    order = np.resize(random.permutation(rows), (pieces, -(-batches // pieces), size)).astype(np.int32)
+    for piece in order:
+        yield piece, step.noise(random, piece.size).reshape(*piece.shape, -1)
 
 
 def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
