@@ -111,9 +111,6 @@ def _network_figures(
     placed = umap.transform(X)
     decoded = umap.inverse_transform(coordinates)
     returned = umap.transform(decoded)
-    k = min(NEIGHBORS, index.n_neighbors)
-    wanted, found = (index.kneighbors(xy, k, return_distance=False) for xy in (coordinates, placed))
-    shared = [len(np.intersect1d(a, b)) / k for a, b in zip(wanted, found, strict=True)]
     return {
         "coordinate_mse": float(np.mean((placed - coordinates) ** 2)),
         "coordinate_mae": float(np.mean(np.abs(placed - coordinates))),
@@ -123,9 +120,16 @@ def _network_figures(
         "avg_cosine_similarity": mean_cosine(decoded, X),
         "avg_cosine_similarity_round_trip": mean_cosine(umap.inverse_transform(placed), X),
         **_trustworthiness(X, placed),
-        "neighbor_recall": float(np.mean(shared)),
+        "neighbor_recall": shared_neighbors(index, coordinates, placed),
         "round_trip_error": _median_distance(returned, coordinates) / umap.neighbor_distance_,
     }
+
+
+def shared_neighbors(index: NearestNeighbors, wanted: np.ndarray, found: np.ndarray) -> float:
+    """Mean share of the 10 rows of an index nearest to one place, (n, 2), that are among the 10 nearest to another."""
+    k = min(NEIGHBORS, index.n_samples_fit_ - 1)
+    pairs = zip(*(index.kneighbors(xy, k, return_distance=False) for xy in (wanted, found)), strict=True)
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in pairs]))
 
 
 def _trustworthiness(X: np.ndarray, placed: np.ndarray) -> dict[str, float]:
