@@ -5,7 +5,7 @@
 Embeds the first documents of a file, lays all of them out by umap-learn, and for each seed splits them into training
 rows and a fifth that is held out. Every way learns from the training rows and their places in that layout; umap-learn's
 ParametricUMAP, which makes a map of its own, is brought onto it by the best affine map, and decodes its own coordinates
-of the held-out rows. Writes benchmarks/results/parametric_umap.json; half an hour on two cores.
+of the held-out rows. Writes benchmarks/results/parametric_umap.json; umap-learn's ParametricUMAP takes most of the time.
 """
 
 import argparse
@@ -31,11 +31,10 @@ from e2t_lib.dataset.layout import lay_out, layout_settings
 from e2t_lib.dataset.records import text_of
 from e2t_lib.embedder import Embedder
 from e2t_lib.parametric_umap import ParametricUMAP
-from e2t_lib.parametric_umap.metrics import cosine_ceiling, mean_cosine, shared_neighbors
+from e2t_lib.parametric_umap.metrics import SMOOTHING, cosine_ceiling, mean_cosine, shared_neighbors
 from e2t_lib.vec2text.pretraining import embed_once
 
 ROOT = Path(__file__).resolve().parents[1]
-NEIGHBORS = 20  # of each row, for the ceiling and the recall
 SLOW_ROWS = 200  # that umap-learn's inverse is asked for: each takes it a good part of a second
 Way = Callable[[np.ndarray], np.ndarray]
 
@@ -143,7 +142,7 @@ def aligned_to(own: np.ndarray, wanted: np.ndarray) -> Way:
 
 def ceiling(X: np.ndarray, xy: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
     """See `cosine_ceiling`."""
-    index = NearestNeighbors(n_neighbors=NEIGHBORS).fit(xy[train])
+    index = NearestNeighbors(n_neighbors=SMOOTHING).fit(xy[train])
     return cosine_ceiling(
         X[train], index.kneighbors(return_distance=False), index.kneighbors(xy[test], return_distance=False)
     )

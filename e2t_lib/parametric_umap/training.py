@@ -156,7 +156,7 @@ def train(
         run_epoch, evaluate = _compiled(step, optimizer, training, held_out)
         curves = done.history[step.name]
         bar = tqdm(desc=f"map: {step.name}", total=step.epochs, initial=done.epoch, disable=None if progress else True)
-        while done.epoch < step.epochs and not _stalled(curves["val_loss"], settings.patience):
+        while not _ended(curves["val_loss"], step.epochs, settings.patience):
             losses = [float(run_epoch(*piece)) for piece in _epoch(step, len(training), settings, done)]
             curves["loss"].append(float(np.mean(losses)))
             curves["val_loss"].append(float(evaluate()))
@@ -164,8 +164,7 @@ def train(
             if curves["val_loss"][-1] < done.best_loss:
                 done.best_loss = curves["val_loss"][-1]
                 done.best = [np.asarray(variable) for variable in step.trainable]
-            ended = done.epoch == step.epochs or _stalled(curves["val_loss"], settings.patience)
-            if done.epoch % CHECKPOINT_EVERY == 0 or ended:
+            if done.epoch % CHECKPOINT_EVERY == 0 or _ended(curves["val_loss"], step.epochs, settings.patience):
                 checkpoint.save(done, variables)
             bar.set_postfix(loss=curves["loss"][-1], held_out=curves["val_loss"][-1], refresh=False)
             bar.update()
@@ -205,9 +204,10 @@ def _optimizer(step: Step, rows: int, settings: MapSettings) -> Any:
     return optimizer
 
 
-def _stalled(val_losses: list[float], patience: int) -> bool:
-    """Whether the best epoch lies `patience` epochs or more behind; 0: nothing is ever stalled."""
-    return bool(patience and val_losses) and len(val_losses) - 1 - int(np.argmin(val_losses)) >= patience
+def _ended(val_losses: list[float], epochs: int, patience: int) -> bool:
+    """Whether all epochs are done, or the best one lies `patience` epochs back; 0: no patience is ever lost."""
+    stalled = patience and val_losses and len(val_losses) - 1 - int(np.argmin(val_losses)) >= patience
+    return len(val_losses) >= epochs or bool(stalled)
 
 
 def _epoch(step: Step, rows: int, settings: MapSettings, done: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -220,7 +220,7 @@ def _epoch(step: Step, rows: int, settings: MapSettings, done: Progress) -> Iter
     random = np.random.default_rng([settings.seed, done.step, done.epoch])
     size = min(settings.batch_size, rows)
     batches = -(-rows // size)
-    pieces = -(-batches * size // PIECE)
+    pieces = -(-batches // max(PIECE // size, 1))
     order = np.resize(random.permutation(rows), (pieces, -(-batches // pieces), size)).astype(np.int32)
     for piece in order:
         yield piece, step.noise(random, piece.size).reshape(*piece.shape, -1)
