@@ -33,14 +33,17 @@ class MapSettings:
     epochs: int = 100  # step 1, the autoencoder
     fine_tune_epochs: int = 50  # step 2, on the layout
     batch_size: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     held_out: float = 0.1  # share of the documents that no step trains on
-    fourier_features: int = 64  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias
-    fourier_width: float = 0.8  # their frequency scale, in cycles per layout standard deviation
-    dropout: float = 0.5  # share of an embedding's components hidden from the encoder while it learns
-    jitter: float = 3.0  # shift of a place while the decoder learns, in median distances between neighbours
-    weight_decay: float = 0.1
-    patience: int = 20  # epochs without a better held-out loss after which a step ends; 0: it never ends early
+    places: int = 512  # the encoder's answer is a weighted mean of so many places on the map, learned too
+    fourier_features: int = 256  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias
+    fourier_width: float = 0.0  # their spread, in cycles per layout standard deviation; 0: as `smoothing` asks for
+    dropout: float = 0.4  # share of an embedding's components hidden from the encoder while it learns
+    smoothing: int = (
+        0  # documents averaged around a place for the decoder to learn; 0: as many as suit; 1: no averaging
+    )
+    weight_decay: float = 0.03
+    patience: int = 30  # epochs without a better held-out loss after which a step ends; 0: it never ends early
     encoder_only: bool = False  # the guide's literal step 2, which leaves the decoder behind (notebook 02 shows it)
     seed: int = 0
 

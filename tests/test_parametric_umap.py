@@ -118,7 +118,7 @@ def test_a_step_ends_when_its_held_out_loss_stalls_and_keeps_its_best_weights(da
 
 def test_many_rows_pass_once_an_epoch_in_pieces_that_are_alike(monkeypatch):
     monkeypatch.setattr(training, "PIECE", 64)
-    step = training.Step("s", (), lambda *_: 0, lambda random, rows: random.random((rows, 3)), 1)
+    step = training.Step("s", (), lambda *_: 0, 1, lambda random, rows: random.random((rows, 3)))
     done, settings = training.Progress(), MapSettings(batch_size=16)
     pieces = list(training._epoch(step, 200, settings, done))
     assert len(pieces) == 4

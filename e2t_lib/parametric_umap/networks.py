@@ -37,11 +37,16 @@ class FourierFeatures(layers.Layer):
         return keras.ops.concatenate([xy, keras.ops.sin(phase), keras.ops.cos(phase)], axis=-1)
 
 
-def build_encoder(dimension: int, widths: Sequence[int], seed: int) -> keras.Sequential:
-    """Embedding (n, dimension), rows of length about 1 -> scaled coordinates (n, 2)."""
+def build_encoder(dimension: int, widths: Sequence[int], places: int, seed: int) -> keras.Sequential:
+    """Embedding (n, dimension), rows of length about 1 -> scaled coordinates (n, 2).
+
+    The last two layers choose softly among places on the map, the rows of the layer `code`: the answer is the mean of
+    the places, weighted by how likely each is.
+    """
     # Components of unit vectors are about 1 / sqrt(d): brought to 1, the same epochs learn 1.4 times more precisely.
     stack = [layers.Rescaling(math.sqrt(dimension), name="components_to_one"), *_hidden(widths, seed)]
-    return keras.Sequential([keras.Input((dimension,)), *stack, _dense(2, seed, "code")], name="encoder")
+    choice = [_dense(places, seed, "choice", "softmax"), layers.Dense(2, use_bias=False, name="code")]
+    return keras.Sequential([keras.Input((dimension,)), *stack, *choice], name="encoder")
 
 
 def build_decoder(dimension: int, widths: Sequence[int], features: int, width: float, seed: int) -> keras.Sequential:
