@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def ours(X: np.ndarray, xy: np.ndarray, seed: int, **settings: Any) -> Fitted:
-    """The estimator at its defaults, the guide's epochs and batch, but for half the rows held out: these have theirs."""
+    """The estimator at its defaults, the guide's epochs and batch, with half as many rows held out for early stopping."""
     umap = ParametricUMAP(seed=seed, held_out=0.05, **settings).fit(X, xy, progress=False)
     return Fitted(umap.transform, umap.inverse_transform)
 
