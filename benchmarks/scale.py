@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import measured_on
@@ -23,7 +24,7 @@ from e2t_lib.parametric_umap import ParametricUMAP
 OUTPUT = Path(__file__).resolve().parent / "results" / "scale.json"
 DIMENSION = 384
 CLUSTERS = 200
-SETTINGS = {"batch_size": 1024, "epochs": 20, "fine_tune_epochs": 10}
+SETTINGS: dict[str, Any] = {"batch_size": 1024, "epochs": 20, "fine_tune_epochs": 10}
 
 
 def main() -> None:

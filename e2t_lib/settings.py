@@ -39,9 +39,7 @@ class MapSettings:
     fourier_features: int = 256  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias
     fourier_width: float = 0.0  # their spread, in cycles per layout standard deviation; 0: as `smoothing` asks for
     dropout: float = 0.4  # share of an embedding's components hidden from the encoder while it learns
-    smoothing: int = (
-        0  # documents averaged around a place for the decoder to learn; 0: as many as suit; 1: no averaging
-    )
+    smoothing: int = 0  # documents whose mean the decoder learns at each place; 0: as many as suit; 1: no mean
     weight_decay: float = 0.03
     patience: int = 30  # epochs without a better held-out loss after which a step ends; 0: it never ends early
     encoder_only: bool = False  # the guide's literal step 2, which leaves the decoder behind (notebook 02 shows it)

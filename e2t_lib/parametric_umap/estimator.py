@@ -103,7 +103,7 @@ class ParametricUMAP:
         self._describe(X, coordinates)
         xy = self.scaler_.transform(coordinates).astype(np.float32)
         checkpoint = Checkpoint(resolve(checkpoint_dir) if checkpoint_dir else None, self.settings, X, xy)
-        rows, held_out = (Rows.of(self._scaled(X[part]), xy[part]) for part in (self.train_, self.held_out_))
+        rows, held_out = self._rows(X, xy, self.train_), self._rows(X, xy, self.held_out_)
         self._build(xy[self.train_], rows.embeddings.numpy())
         self.history_: History = train(
             self._encoder,
@@ -255,7 +255,7 @@ class ParametricUMAP:
         self._index = None
         self.scaler_ = StandardScaler().fit(self.layout_)
         self.neighbor_distance_ = neighbor_distance(coordinates)
-        lengths = np.sqrt(np.einsum("ij,ij->i", X, X))  # np.linalg.norm would make a copy of X
+        lengths = _lengths(X)
         self._unit = bool(np.allclose(lengths, 1, atol=1e-3))
         self._scale = float(np.sqrt(np.mean(lengths**2))) or 1.0
         self._dimension = X.shape[1]
@@ -275,8 +275,8 @@ class ParametricUMAP:
         self.smoothing_ = s.smoothing or best_neighbors(xy, embeddings, s.seed)
         self.fourier_width_ = s.fourier_width or spectrum_width(xy, self.smoothing_)
         self._encoder = build_encoder(**self._encoder_config())
-        chosen = np.random.default_rng(s.seed).choice(len(xy), min(s.places, len(xy)), replace=False)
-        self._encoder.get_layer("code").kernel.assign(xy[chosen])
+        places = self._encoder.get_layer("code").kernel
+        places.assign(np.random.default_rng(s.seed).choice(xy, places.shape[0], replace=False))
         self._decoder = build_decoder(**self._decoder_config())
         self._compile()
 
@@ -284,11 +284,14 @@ class ParametricUMAP:
         # 10,000 rows with and without XLA: encoder 3.5 and 4.2 microseconds a row, decoder 5.7 and 4.6.
         self._encode, self._decode = _in_blocks(self._encoder, xla=True), _in_blocks(self._decoder, xla=False)
 
-    def _scaled(self, X: np.ndarray) -> np.ndarray:
+    def _rows(self, X: np.ndarray, xy: np.ndarray, part: np.ndarray) -> Rows:
+        chosen = X[part]  # a copy already: no other for the division
+        return Rows.of(self._scaled(chosen, out=chosen), xy[part])
+
+    def _scaled(self, X: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Rows of length 1, or of mean square length 1: either way one loss and one learning rate fit."""
-        if not self._unit:
-            return X / np.float32(self._scale)
-        return X / np.maximum(np.sqrt(np.einsum("ij,ij->i", X, X)), 1e-12)[:, None]
+        divisor = np.maximum(_lengths(X), 1e-12)[:, None] if self._unit else np.float32(self._scale)
+        return np.divide(X, divisor, out=out)
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "history_"):
@@ -309,6 +312,10 @@ _SAVED = (
     "_unit",
     "_scale",
 )
+
+
+def _lengths(X: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("ij,ij->i", X, X))  # np.linalg.norm would make a copy of X
 
 
 def _in_blocks(network: Any, xla: bool) -> Callable[[np.ndarray], np.ndarray]:
