@@ -5,8 +5,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: install run test lint unit notebooks refresh lock clean
+.PHONY: install run test lint browser unit notebooks refresh lock clean
 
 install: $(INSTALLED)
 
@@ -21,12 +22,20 @@ $(INSTALLED): requirements.lock pyproject.toml
 run: install
 	$(BIN)/e2t run --profile quick
 
-test: lint unit notebooks
+test: lint browser unit notebooks
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The browser of tests/browser, which skip themselves where there is none.
+browser:
+ifeq ($(BROWSER),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium; \
+	fi > /dev/null; command -v chromium > /dev/null || echo "no Chromium: the browser tests will be skipped"
+endif
 
 unit: install
 	$(BIN)/pytest tests

@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure_run(clone: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Figures of a finished `make run`; the run itself is copied to build/clean_clone."""
+    """Figures of a finished `make run`; the run and its models are copied to build/clean_clone."""
     python = str(clone / ".venv" / "bin" / "python")
     loaded = subprocess.run(
         [python, "-c", LOAD], cwd=clone, env=environment, capture_output=True, text=True, check=True
@@ -63,6 +63,7 @@ def measure_run(clone: Path, environment: dict[str, str]) -> dict[str, Any]:
     [run] = (clone / "runs").glob("quick-*")
     models = clone / "data" / "models"
     shutil.copytree(run, ROOT / "build" / "clean_clone", dirs_exist_ok=True)
+    shutil.copytree(models, ROOT / "build" / "clean_clone" / "trained", dirs_exist_ok=True)
     stages = json.loads((run / "run.json").read_text())["stages"]
     return {
         "load_seconds": round(float(loaded.stdout.split()[-1]), 2),

@@ -3,8 +3,9 @@
 (x, y) ─inverse_transform─▶ target embedding ─correction loop─▶ text ─Embedder─▶ embedding ─transform─▶ (x', y')
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,15 +15,19 @@ from e2t_lib.dataset import Dataset, load_dataset
 from e2t_lib.embedder import Embedder
 from e2t_lib.errors import E2TError
 from e2t_lib.files import resolve
-from e2t_lib.settings import CorrectionSettings, override
-from e2t_lib.synthesis import LanguageModel, Prompt, candidates, language_model_from_environment
+from e2t_lib.language_models import LanguageModel, language_model_from_environment
+from e2t_lib.settings import CorrectionSettings, Objective, Target, override
+from e2t_lib.synthesis import Prompt, candidates
 
 if TYPE_CHECKING:
     from e2t_lib.parametric_umap import ParametricUMAP
+    from e2t_lib.placement import Quotations
     from e2t_lib.vec2text import CorrectionResult, CorrectionStep, Vec2Text
+    from e2t_lib.vec2text.correction import Aim
 
 Method = Literal["vec2text", "llm_synthesis"]
-OFF_MAP = 10.0  # neighbour distances from the nearest document; in the sample corpus documents have theirs within 7.4
+OffMap = Literal["warn", "error"]
+Written = tuple[np.ndarray, "CorrectionResult"]  # a target, (d,), and the text that was written for it
 
 
 @dataclass(frozen=True)
@@ -32,27 +37,37 @@ class EmbeddingToTextRequest:
     Attributes:
         x, y: the point, in the layout's own units.
         method: "vec2text": the trained model writes; "llm_synthesis": a language model writes from the neighbours.
+        objective: what texts are ranked by. "embedding": the distance to the target embedding; "placement": the
+            distance on the map, from the point to where the text lands; "both": one and the other.
+        target: which embedding the text is written for. "mean": the map's expectation at the point; "blended": half
+            way from there to the nearest document; "sampled": as far from the expectation as documents are.
         neighbors: nearest documents to return, and to show to the language model.
         seed: of the sampling.
         max_correction_iterations, embedding_tolerance: None: the service's.
+        off_map: "warn" or "error", where the point lies outside the map.
 
     Raises:
-        E2TError: a coordinate that is not finite, an unknown method, or no neighbours.
+        E2TError: a coordinate that is not finite, an unknown method, objective, target or off_map, or no neighbours.
     """
 
     x: float
     y: float
     method: Method = "vec2text"
+    objective: Objective = "both"
+    target: Target = "sampled"
     neighbors: int = 5
     seed: int = 0
     max_correction_iterations: int | None = None
     embedding_tolerance: float | None = None
+    off_map: OffMap = "warn"
 
     def __post_init__(self) -> None:
         if not np.isfinite([self.x, self.y]).all():
             raise E2TError(f"point ({self.x}, {self.y}): coordinates must be finite numbers")
-        if self.method not in get_args(Method):
-            raise E2TError(f"unknown method {self.method!r}; choose one of {', '.join(get_args(Method))}")
+        for name, kind in (("method", Method), ("objective", Objective), ("target", Target), ("off_map", OffMap)):
+            value = getattr(self, name)
+            if value not in get_args(kind):
+                raise E2TError(f"unknown {name} {value!r}; choose one of {', '.join(get_args(kind))}")
         if self.neighbors < 1:
             raise E2TError(f"neighbors: {self.neighbors}; ask for one at least")
 
@@ -91,8 +106,8 @@ class EmbeddingToTextResponse:
     Attributes:
         request: what was asked.
         text_generation_result: .title, .content, .text
-        target_embedding: (d,) float32, what the map expects at the point.
-        confidence: length of that expectation before it is normalised: near 1 where the documents around agree.
+        target_embedding: (d,) float32, unit, what the text was written for.
+        confidence: length of the map's expectation at the point: near 1 where the documents around agree.
         landing_coordinates: (x', y'), where the text lands on the map.
         placement_error: distance from (x, y) to (x', y') over the median distance between neighbouring documents.
         distance: 1 - cosine, from the text's embedding to the target embedding.
@@ -151,7 +166,7 @@ class EmbeddingToTextService:
         embedder: Embedder | None = None,
         language_model: LanguageModel | None = None,
     ):
-        self.correction, self._embedder, self._language_model = correction, embedder, language_model
+        self.correction, self._embedder, self.language_model = correction, embedder, language_model
 
     def load_trained_model(
         self, models_dir: str | Path = "data/models", data_dir: str | Path | None = None
@@ -178,6 +193,7 @@ class EmbeddingToTextService:
         if not data:
             raise E2TError(f"{folder}: does not say which documents it was trained on; pass data_dir")
         self.dataset = load_dataset(data)
+        self.__dict__.pop("_quotations", None)  # of the documents before
         expected = self.umap.inverse_transform(self.dataset.coordinates[:1]).shape[1]
         if expected != self.vec2text.dimension:
             raise E2TError(
@@ -202,53 +218,124 @@ class EmbeddingToTextService:
         Raises:
             E2TError: as for `generate_text_from_coordinates`.
         """
-        if not hasattr(self, "dataset"):
-            raise E2TError("no models are loaded; call load_trained_model(models_dir) first")
         if not requests:
             return []
-        points = np.array([[request.x, request.y] for request in requests])
-        targets, confidence = self.umap.inverse_transform(points, return_confidence=True)
-        nearest = [self._nearest(request) for request in requests]
-        results = self._results(requests, targets, nearest, progress)
-        landed = self.umap.transform(np.stack([result.embedding for result in results]))
+        self._require_answerable(requests)
+        return self._responses(requests, self._results(requests, progress))
+
+    def generate_text_steps(self, request: EmbeddingToTextRequest) -> Iterator[EmbeddingToTextResponse]:
+        """The answer to a request as it comes into being: a response after each correction step, the last one final.
+
+        Raises:
+            E2TError: as for `generate_text_from_coordinates`.
+        """
+        from e2t_lib.vec2text.inversion import inversion_steps
+
+        self._require_answerable([request])
+        if request.method == "llm_synthesis":
+            yield self.generate_text_from_coordinates(request)
+            return
+        targets, aims, settings = self._search([request])
+        for found in inversion_steps(self.vec2text, targets, settings, aims=aims):
+            yield self._responses([request], [_closest(targets, found)])[0]
+
+    def _require_answerable(self, requests: Sequence[EmbeddingToTextRequest]) -> None:
+        if not hasattr(self, "dataset"):
+            raise E2TError("no models are loaded; call load_trained_model(models_dir) first")
+        strict = [request for request in requests if request.off_map == "error"]
+        outside = [warning for own in self._warnings(_points(strict)) for warning in own] if strict else []
+        if outside:
+            raise E2TError(outside[0])
+
+    def _warnings(self, points: np.ndarray) -> list[tuple[str, ...]]:
+        """What to know about each point, (m, 2)."""
+        percentiles, on_map = self.umap.density_percentile(points), self.umap.on_map(points)
+        distances = self.umap.distance_to_layout(points)
+        return [
+            ()
+            if inside
+            else (
+                f"({x:g}, {y:g}) is {distance:.0f} neighbour distances from the nearest document, at density "
+                f"percentile {percentile:.1f}: off the map, where the text is a guess",
+            )
+            for (x, y), inside, distance, percentile in zip(points, on_map, distances, percentiles, strict=True)
+        ]
+
+    def _responses(
+        self, requests: Sequence[EmbeddingToTextRequest], written: "list[Written]"
+    ) -> list[EmbeddingToTextResponse]:
+        """Texts with all that is known about them."""
+        points = _points(requests)
+        confidence = self.umap.inverse_transform(points, return_confidence=True)[1]
+        landed = self.umap.transform(np.stack([result.embedding for _, result in written]))
         misses = np.linalg.norm(landed - points, axis=1) / self.umap.neighbor_distance_
-        outside = self.umap.distance_to_layout(points)
+        warnings = self._warnings(points)
         return [
             EmbeddingToTextResponse(
                 request=request,
-                text_generation_result=TextGenerationResult(results[row].text),
-                target_embedding=targets[row],
+                text_generation_result=TextGenerationResult(result.text),
+                target_embedding=target,
                 confidence=float(confidence[row]),
                 landing_coordinates=(float(landed[row, 0]), float(landed[row, 1])),
                 placement_error=float(misses[row]),
-                distance=float(results[row].distance),
-                iterations=results[row].iterations,
-                converged=results[row].converged,
-                trace=results[row].trace,
-                nearest_documents=tuple(nearest[row]),
-                warnings=_warnings(request, float(outside[row])),
+                distance=float(result.distance),
+                iterations=result.iterations,
+                converged=result.converged,
+                trace=result.trace,
+                nearest_documents=tuple(self._nearest(request)),
+                warnings=warnings[row],
             )
-            for row, request in enumerate(requests)
+            for row, (request, (target, result)) in enumerate(zip(requests, written, strict=True))
         ]
 
-    def _results(
-        self,
-        requests: Sequence[EmbeddingToTextRequest],
-        targets: np.ndarray,
-        nearest: list[list[NearbyDocument]],
-        progress: bool,
-    ) -> "list[CorrectionResult]":
-        groups: dict[tuple[str, CorrectionSettings], list[int]] = {}
+    def _results(self, requests: Sequence[EmbeddingToTextRequest], progress: bool) -> "list[Written]":
+        """For each request a text and the target it was written for; requests of the same settings go together."""
+        groups: dict[EmbeddingToTextRequest, list[int]] = {}
         for row, request in enumerate(requests):
-            groups.setdefault((request.method, self._settings(request)), []).append(row)
-        results: dict[int, CorrectionResult] = {}
-        for (method, settings), rows in groups.items():
-            if method == "vec2text":
-                found = self.vec2text.invert_embeddings(targets[rows], settings=settings, progress=progress)
+            groups.setdefault(replace(request, x=0.0, y=0.0), []).append(row)
+        results: dict[int, Written] = {}
+        for common, rows in groups.items():
+            group = [requests[row] for row in rows]
+            if common.method == "llm_synthesis":
+                found = [self._synthesise(request) for request in group]
             else:
-                found = [self._synthesise(targets[row], nearest[row], settings) for row in rows]
+                found = self._invert(group, progress)
             results |= dict(zip(rows, found, strict=True))
         return [results[row] for row in range(len(requests))]
+
+    def _invert(self, requests: Sequence[EmbeddingToTextRequest], progress: bool) -> "list[Written]":
+        targets, aims, settings = self._search(requests)
+        found = self.vec2text.invert_embeddings(targets, settings=settings, aims=aims, progress=progress)
+        each = len(targets) // len(requests)
+        parts = (slice(start, start + each) for start in range(0, len(targets), each))
+        return [_closest(targets[part], found[part]) for part in parts]
+
+    @cached_property
+    def _quotations(self) -> "Quotations":
+        from e2t_lib.placement import Quotations
+
+        return Quotations(self.dataset.texts)
+
+    def _search(self, requests: Sequence[EmbeddingToTextRequest]) -> "tuple[np.ndarray, list[Aim], CorrectionSettings]":
+        """Target embeddings for requests of the same settings, as many for each, with what texts are ranked by.
+
+        Several targets of one point share the hypotheses that a single one would have.
+        """
+        from e2t_lib.placement import aim_at, targets_at
+
+        first, settings = requests[0], self._settings(requests[0])
+        points = _points(requests)
+        each = min(settings.num_beams, len(self.dataset) - 2) if first.target == "sampled" else 1
+        documents = self.dataset.unit_embeddings, self.dataset.coordinates
+        targets = targets_at(self.umap, *documents, points, first.target, each)
+        tolerance = settings.embedding_tolerance
+        aims = [
+            aim_at(self.umap, point, target, first.objective, tolerance, self._quotations)
+            for point, own in zip(points, targets, strict=True)
+            for target in own
+        ]
+        flat = targets.reshape(len(aims), -1)
+        return flat, aims, replace(settings, num_beams=max(settings.num_beams // each, 1))
 
     def _settings(self, request: EmbeddingToTextRequest) -> CorrectionSettings:
         return override(
@@ -258,23 +345,20 @@ class EmbeddingToTextService:
             embedding_tolerance=request.embedding_tolerance,
         )
 
-    def _synthesise(
-        self, target: np.ndarray, nearest: list[NearbyDocument], settings: CorrectionSettings
-    ) -> "CorrectionResult":
+    def _synthesise(self, request: EmbeddingToTextRequest) -> "Written":
         """`num_beams` documents by the language model, ranked by the correction loop."""
         from e2t_lib.vec2text.correction import correct
 
-        self._language_model = model = self._language_model or language_model_from_environment()
+        self.language_model = model = self.language_model or language_model_from_environment()
         texts = dict(zip(self.dataset.document_ids, self.dataset.contents, strict=True))
-        prompt = Prompt.of([(document.title, texts[document.document_id]) for document in nearest])
-        return correct(
-            target[None],
-            lambda targets, *_: candidates(
-                model, prompt, len(targets), temperature=settings.temperature, seed=settings.seed
-            ),
-            self.vec2text.embedder.encode,
-            replace(settings, proposals=1, max_correction_iterations=0),
-        )[0]
+        prompt = Prompt.of([(document.title, texts[document.document_id]) for document in self._nearest(request)])
+        targets, aims, _ = self._search([replace(request, target="mean")])
+        settings = replace(self._settings(request), proposals=1, max_correction_iterations=0)
+
+        def propose(goals: np.ndarray, *_: Any) -> list[str]:
+            return candidates(model, prompt, len(goals), temperature=settings.temperature, seed=settings.seed)
+
+        return targets[0], correct(targets, propose, self.vec2text.embedder.encode, settings, aims=aims)[0]
 
     def _nearest(self, request: EmbeddingToTextRequest) -> list[NearbyDocument]:
         distances = np.linalg.norm(self.dataset.coordinates - [request.x, request.y], axis=1)
@@ -289,10 +373,11 @@ class EmbeddingToTextService:
         ]
 
 
-def _warnings(request: EmbeddingToTextRequest, outside: float) -> tuple[str, ...]:
-    if outside <= OFF_MAP:
-        return ()
-    return (
-        f"({request.x:g}, {request.y:g}) is {outside:.0f} neighbour distances from the nearest document: "
-        "off the map, where the text is a guess",
-    )
+def _points(requests: Sequence[EmbeddingToTextRequest]) -> np.ndarray:
+    return np.array([[request.x, request.y] for request in requests])
+
+
+def _closest(targets: np.ndarray, results: "Sequence[CorrectionResult]") -> "Written":
+    """The best of a point's searches, with its target."""
+    best = min(range(len(results)), key=lambda row: results[row].miss)
+    return targets[best], results[best]

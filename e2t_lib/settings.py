@@ -8,11 +8,13 @@ A profile is a complete set of settings for one size of machine. One parameter m
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from e2t_lib.errors import E2TError
 
 Settings = TypeVar("Settings")
+Objective = Literal["embedding", "placement", "both"]  # what texts for a point of the map are ranked by
+Target = Literal["mean", "blended", "sampled"]  # which embedding they are written for
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,15 @@ BAD = {
     "a point that is none": (["generate", "--x", "nan", "--y", "0"], "finite"),
     "missing models": (["generate", "--x", "0", "--y", "0", "--models", "nowhere"], "holds no parametric_umap/"),
     "an unknown method": (["generate", "--x", "0", "--y", "0", "--method", "magic"], "unknown method 'magic'"),
+    "no point": (["generate"], "give a point as --x and --y, or a file"),
+    "half a point": (["generate", "--x", "1"], "give a point as --x and --y, or a file"),
+    "a point and a file": (
+        ["generate", "--x", "1", "--y", "1", "--input", "f"],
+        "give a point as --x and --y, or a file",
+    ),
+    "a missing file of points": (["generate", "--input", "nowhere.csv"], "nowhere.csv: no such file"),
+    "an unknown objective": (["generate", "--x", "1", "--y", "1", "--objective", "luck"], "unknown objective 'luck'"),
+    "a page of nothing": (["gaps", "--empty", "--page", "p.html"], "leave out --empty or --page"),
     "no text": (["invert"], "give one text, or a file"),
     "a missing text file": (["invert", "--input", "nowhere.txt"], "nowhere.txt: no such file"),
 }
@@ -120,6 +129,19 @@ def test_train_generate_and_write_metrics(tmp_path, gpt2_folder, capsys):
     assert main(["generate", "--x", "0.5", "--y", "-0.3", "--models", str(models), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["request"]["x"] == 0.5 and record["text_generation_result"]["title"]
+    points, answers, page = tmp_path / "points.csv", tmp_path / "answers.jsonl", tmp_path / "map.html"
+    points.write_text("x,y\n0.5,-0.3\n0.1,0.2\n")
+    assert main(["generate", "--input", str(points), "--models", str(models), "--output", str(answers)]) == 0
+    records = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [(record["request"]["x"], record["request"]["y"]) for record in records] == [(0.5, -0.3), (0.1, 0.2)]
+    capsys.readouterr()
+
+    gaps = ["gaps", "--count", "1", "--models", str(models), "--output", str(answers)]
+    assert main([*gaps, "--empty"]) == 0
+    assert set(json.loads(answers.read_text())) == {"x", "y", "radius"} and "radius" in capsys.readouterr().out
+    assert main([*gaps, "--page", str(page)]) == 0
+    [gap] = map(json.loads, answers.read_text().splitlines())
+    assert gap["x"] == gap["request"]["x"] and gap["text_generation_result"]["title"] in page.read_text()
 
     target, output = tmp_path / "texts.txt", tmp_path / "results.jsonl"
     target.write_text("Rivers and stones\n\nAn old tree house\n")

@@ -120,13 +120,17 @@ def test_many_rows_pass_once_an_epoch_in_pieces_that_are_alike(monkeypatch):
     monkeypatch.setattr(training, "PIECE", 64)
     step = training.Step("s", (), lambda *_: 0, 1, lambda random, rows: random.random((rows, 3)))
     done, settings = training.Progress(), MapSettings(batch_size=16)
-    pieces = list(training._epoch(step, 200, settings, done))
+    rows = training.Rows(np.arange(200.0)[:, None], np.arange(400.0).reshape(200, 2))
+    pieces = list(training._epoch(step, rows, settings, done))
     assert len(pieces) == 4
-    assert {(order.shape, noise.shape) for order, noise in pieces} == {((4, 16), (4, 16, 3))}
-    orders = np.concatenate([order.ravel() for order, _ in pieces])
-    assert sorted(orders[:200]) == list(range(200))
-    large = list(training._epoch(step, 200, done=done, settings=MapSettings(batch_size=100)))
-    assert [order.shape for order, _ in large] == [(1, 100)] * 2  # larger than a piece: no row comes twice
+    assert {tuple(part.shape for part in piece) for piece in pieces} == {((4, 16, 1), (4, 16, 2), (4, 16, 3))}
+    seen = np.concatenate([embeddings.ravel() for embeddings, _, _ in pieces])
+    assert sorted(seen[:200]) == list(range(200))
+    assert all((xy[..., :1] == 2 * embeddings).all() for embeddings, xy, _ in pieces)
+    large = list(training._epoch(step, rows, done=done, settings=MapSettings(batch_size=100)))
+    assert [embeddings.shape for embeddings, _, _ in large] == [
+        (1, 100, 1)
+    ] * 2  # larger than a piece: none comes twice
 
 
 def test_without_coordinates_umap_learn_makes_the_layout(data):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from e2t_lib import E2TError, EmbeddingToTextRequest, EmbeddingToTextService, load_dataset
+from e2t_lib.language_models import LocalModel
 from e2t_lib.settings import CorrectionSettings
-from e2t_lib.synthesis import LocalModel
 
 FEW = CorrectionSettings(num_beams=2, proposals=2, max_correction_iterations=2, max_length=24)
 
@@ -87,7 +87,33 @@ def test_a_tolerance_of_its_own_ends_the_loop_at_once(service, request_at):
 
 def test_off_the_map_the_answer_warns(service):
     response = service.generate_text_from_coordinates(EmbeddingToTextRequest(x=1e4, y=-1e4))
-    assert "off the map" in response.warnings[0]
+    assert "off the map" in response.warnings[0] and "density percentile 0.0" in response.warnings[0]
+
+
+def test_off_the_map_is_an_error_when_asked_for(service, request_at):
+    with pytest.raises(E2TError, match="off the map"):
+        service.generate_texts([request_at, EmbeddingToTextRequest(x=1e4, y=0.0, off_map="error")])
+    assert service.generate_text_from_coordinates(replace(request_at, off_map="error")).text_generation_result.text
+
+
+def test_an_answer_comes_step_by_step_and_ends_as_it_would_at_once(service, request_at):
+    steps = list(service.generate_text_steps(request_at))
+    assert [step.iterations for step in steps] == [0, 1, 2]
+    assert [len(step.trace) for step in steps] == [1, 2, 3]
+    misses = [step.trace[-1].best.miss for step in steps]
+    assert misses == sorted(misses, reverse=True)
+    at_once = service.generate_text_from_coordinates(request_at)
+    assert steps[-1].text_generation_result == at_once.text_generation_result
+
+
+@pytest.mark.parametrize("target", ["mean", "blended", "sampled"])
+def test_every_objective_returns_the_best_it_saw_by_its_own_measure(service, request_at, target):
+    asked = [replace(request_at, objective=name, target=target) for name in ("embedding", "placement", "both")]
+    embedding, placement, both = service.generate_texts(asked)
+    assert embedding.trace[-1].best.miss == pytest.approx(embedding.distance, abs=1e-5)
+    assert placement.trace[-1].best.miss == pytest.approx(placement.placement_error, rel=1e-3)
+    assert both.trace[-1].best.miss == pytest.approx(both.placement_error + 10 * both.distance, rel=1e-3)
+    assert placement.placement_error <= max(embedding.placement_error, both.placement_error) + 1e-6
 
 
 def test_a_response_becomes_json(service, request_at):
@@ -99,7 +125,14 @@ def test_a_response_becomes_json(service, request_at):
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"x": float("nan")}, "finite"), ({"method": "magic"}, "unknown method 'magic'"), ({"neighbors": 0}, "neighbors")],
+    [
+        ({"x": float("nan")}, "finite"),
+        ({"method": "magic"}, "unknown method 'magic'"),
+        ({"target": "x"}, "mean, blended, sampled"),
+        ({"objective": "x"}, "unknown objective"),
+        ({"off_map": "x"}, "unknown off_map"),
+        ({"neighbors": 0}, "neighbors"),
+    ],
 )
 def test_a_request_that_cannot_be_answered_is_refused(wrong, named):
     with pytest.raises(E2TError, match=named):
@@ -121,7 +154,7 @@ def test_llm_synthesis_writes_from_the_neighbours_and_is_ranked_by_the_loop(trai
     asked = replace(request_at, method="llm_synthesis", neighbors=2)
     response = service.generate_text_from_coordinates(asked)
     assert response.text_generation_result.text
-    assert response.trace[0].beam[0].cosine == max(hypothesis.cosine for hypothesis in response.trace[0].beam)
+    assert response.trace[0].beam[0].miss == min(hypothesis.miss for hypothesis in response.trace[0].beam)
     assert service.generate_text_from_coordinates(asked).text_generation_result == response.text_generation_result
 
 

@@ -29,7 +29,7 @@ def lay_out(embeddings: np.ndarray, umap_settings: dict[str, Any]) -> np.ndarray
     Returns:
         (n, 2) float64, rounded to 5 decimals; one scale for both axes, so that the shape stays.
     """
-    with _without_tensorflow():
+    with without_tensorflow():
         from umap import UMAP
 
     bar = {"disable": None, "desc": "layout"}
@@ -39,8 +39,9 @@ def lay_out(embeddings: np.ndarray, umap_settings: dict[str, Any]) -> np.ndarray
 
 
 @contextmanager
-def _without_tensorflow() -> Iterator[None]:
-    # umap-learn imports TensorFlow, for a ParametricUMAP of its own, wherever it finds it: 6 of its 9 s, and a
+def without_tensorflow() -> Iterator[None]:
+    """For the import of umap-learn."""
+    # It imports TensorFlow, for a ParametricUMAP of its own, wherever it finds it: 6 of its 9 s, and a
     # screen of log lines.
     if "tensorflow" in sys.modules:
         yield

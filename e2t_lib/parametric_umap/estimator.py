@@ -104,7 +104,7 @@ class ParametricUMAP:
         xy = self.scaler_.transform(coordinates).astype(np.float32)
         checkpoint = Checkpoint(resolve(checkpoint_dir) if checkpoint_dir else None, self.settings, X, xy)
         rows, held_out = self._rows(X, xy, self.train_), self._rows(X, xy, self.held_out_)
-        self._build(xy[self.train_], rows.embeddings.numpy())
+        self._build(xy[self.train_], rows.embeddings)
         self.history_: History = train(
             self._encoder,
             self._decoder,
@@ -286,7 +286,7 @@ class ParametricUMAP:
 
     def _rows(self, X: np.ndarray, xy: np.ndarray, part: np.ndarray) -> Rows:
         chosen = X[part]  # a copy already: no other for the division
-        return Rows.of(self._scaled(chosen, out=chosen), xy[part])
+        return Rows(self._scaled(chosen, out=chosen), xy[part])
 
     def _scaled(self, X: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Rows of length 1, or of mean square length 1: either way one loss and one learning rate fit."""

@@ -14,7 +14,7 @@ from e2t_lib.parametric_umap.smoothing import local_means
 from e2t_lib.settings import MapSettings
 
 CHECKPOINT_EVERY = 10  # epochs
-PIECE = 65_536  # rows whose noise is drawn at a time: for a million rows at once it would take 2 GB
+PIECE = 65_536  # rows that are copied and hidden in part at a time: a million at once would take 2 GB
 Loss = Callable[[Any, Any, Any], Any]  # (embeddings, scaled coordinates, noise or None) -> scalar
 Noise = Callable[[np.random.Generator, int], np.ndarray]  # (generator, rows) -> (rows, width)
 
@@ -42,30 +42,24 @@ class Step:
 
 @dataclass(frozen=True)
 class Rows:
-    """Embeddings (n, d) and scaled coordinates (n, 2), float32, resident as variables.
+    """Embeddings (n, d) and scaled coordinates (n, 2), float32.
 
-    A graph constant would be compiled into the program and may hold 2 GB at most.
+    They stay in numpy, and each piece of an epoch carries its own rows into the compiled program: held there as
+    variables, a million rows stood in memory three times over, and an epoch was no faster.
     """
 
-    embeddings: tf.Variable
-    coordinates: tf.Variable
-
-    @classmethod
-    def of(cls, embeddings: np.ndarray, coordinates: np.ndarray) -> "Rows":
-        """Rows from arrays."""
-        return cls(*(tf.Variable(array, trainable=False, dtype=tf.float32) for array in (embeddings, coordinates)))
+    embeddings: np.ndarray
+    coordinates: np.ndarray
 
     def __len__(self) -> int:
-        return int(self.coordinates.shape[0])
+        return len(self.coordinates)
 
     def averaged(self, neighbors: int) -> "Rows":
         """The same places, with what the embeddings around each have in common."""
         if neighbors == 1:
             return self
-        xy = self.coordinates.numpy()
-        return Rows(
-            tf.Variable(local_means(xy, xy, self.embeddings.numpy(), neighbors), trainable=False), self.coordinates
-        )
+        xy = self.coordinates
+        return Rows(local_means(xy, xy, self.embeddings, neighbors), xy)
 
 
 def recipe(
@@ -94,6 +88,8 @@ def recipe(
         smoothing: documents around a place that the decoder learns the mean of.
     """
 
+    hidden = round(256 * settings.dropout)  # of 256: bytes are drawn five times as fast as floats
+
     def autoencoder_loss(x: Any, xy: Any, kept: Any) -> Any:
         code = encoder(masked(x, kept))
         anchor = distance_from_standard(code) if settings.encoder_only else 10 * mean_length(code - xy)
@@ -112,10 +108,10 @@ def recipe(
         return encoder_loss(x, xy, kept) + 2 * mean_length(encoder(decoded) - xy)
 
     def masked(x: Any, kept: Any) -> Any:
-        return x if kept is None else x * tf.cast(kept, x.dtype) / (1 - settings.dropout)
+        return x if kept is None else x * tf.cast(kept, x.dtype) / (1 - hidden / 256)
 
     def mask(random: np.random.Generator, rows: int) -> np.ndarray:
-        return random.random((rows, encoder.input_shape[-1]), dtype=np.float32) >= settings.dropout
+        return random.integers(0, 256, (rows, encoder.input_shape[-1]), dtype=np.uint8) >= hidden
 
     joint = Step("autoencoder", (encoder, decoder), autoencoder_loss, settings.epochs, mask)
     epochs = settings.fine_tune_epochs
@@ -174,13 +170,13 @@ def train(
         else:
             done = Progress(step=index, history=done.history | {step.name: {"loss": [], "val_loss": []}})
         rows = training.averaged(step.neighbors)
-        run_epoch, evaluate = _compiled(step, optimizer, rows, held_out)
+        run_batches, evaluate = _compiled(step, optimizer)
         curves = done.history[step.name]
         bar = tqdm(desc=f"map: {step.name}", total=step.epochs, initial=done.epoch, disable=None if progress else True)
         while not _ended(curves["val_loss"], step.epochs, settings.patience):
-            losses = [float(run_epoch(*piece)) for piece in _epoch(step, len(training), settings, done)]
+            losses = [float(run_batches(*piece)) for piece in _epoch(step, rows, settings, done)]
             curves["loss"].append(float(np.mean(losses)))
-            curves["val_loss"].append(float(evaluate()))
+            curves["val_loss"].append(float(evaluate(held_out.embeddings, held_out.coordinates)))
             done.epoch += 1
             if curves["val_loss"][-1] < done.best_loss:
                 done.best_loss = curves["val_loss"][-1]
@@ -195,26 +191,25 @@ def train(
     return done.history
 
 
-def _compiled(step: Step, optimizer: Any, training: Rows, held_out: Rows) -> tuple[Any, Any]:
-    # Keras turns XLA off on a CPU unless asked, and an epoch a call leaves no Python between the batches: .8 ms a
-    # step against 1.0 without XLA. Random numbers come from outside, since XLA draws them slowly on a CPU: Keras
-    # Dropout inside made it 8 ms.
+def _compiled(step: Step, optimizer: Any) -> tuple[Any, Any]:
+    # Keras turns XLA off on a CPU unless asked, and many batches a call leave no Python between them: .8 ms a step
+    # against 1.0 without XLA. Random numbers come from outside, since XLA draws them slowly on a CPU: Keras Dropout
+    # inside made it 8 ms.
     @tf.function(jit_compile=True)
-    def run_epoch(order: Any, noise: Any) -> Any:
+    def run_batches(embeddings: Any, coordinates: Any, noise: Any) -> Any:
         total = tf.constant(0.0)
-        for i in tf.range(tf.shape(order)[0]):
-            x, xy = tf.gather(training.embeddings, order[i]), tf.gather(training.coordinates, order[i])
+        for i in tf.range(tf.shape(embeddings)[0]):
             with tf.GradientTape() as tape:
-                loss = step.loss(x, xy, noise[i])
+                loss = step.loss(embeddings[i], coordinates[i], noise[i])
             optimizer.apply(tape.gradient(loss, step.trainable), step.trainable)
             total += loss
-        return total / tf.cast(tf.shape(order)[0], tf.float32)
+        return total / tf.cast(tf.shape(embeddings)[0], tf.float32)
 
     @tf.function
-    def evaluate() -> Any:
-        return step.loss(held_out.embeddings, held_out.coordinates, None)
+    def evaluate(embeddings: Any, coordinates: Any) -> Any:
+        return step.loss(embeddings, coordinates, None)
 
-    return run_epoch, evaluate
+    return run_batches, evaluate
 
 
 def _optimizer(step: Step, rows: int, settings: MapSettings) -> Any:
@@ -231,21 +226,21 @@ def _ended(val_losses: list[float], epochs: int, patience: int) -> bool:
     return len(val_losses) >= epochs or bool(stalled)
 
 
-def _epoch(step: Step, rows: int, settings: MapSettings, done: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The next epoch in pieces: row numbers (batches, batch size) and noise (batches, batch size, width) of each.
+def _epoch(step: Step, rows: Rows, settings: MapSettings, done: Progress) -> Iterator[tuple[np.ndarray, ...]]:
+    """The next epoch in pieces: embeddings, coordinates and noise of each, (batches, batch size, width).
 
     Every row comes once; the last batches are filled up from the start of the shuffle, so that all pieces are alike
     and their program is compiled once. Seeded by (seed, step, epoch), so that a resumed run sees what an
     uninterrupted one does.
     """
     random = np.random.default_rng([settings.seed, done.step, done.epoch])
-    size = min(settings.batch_size, rows)
-    batches = -(-rows // size)
+    size = min(settings.batch_size, len(rows))
+    batches = -(-len(rows) // size)
     pieces = -(-batches // max(PIECE // size, 1))
-    order = np.resize(random.permutation(rows), (pieces, -(-batches // pieces), size)).astype(np.int32)
+    order = np.resize(random.permutation(len(rows)), (pieces, -(-batches // pieces), size))
     for piece in order:
         noise = step.noise(random, piece.size)
-        yield piece, noise.reshape(*piece.shape, noise.shape[1])
+        yield rows.embeddings[piece], rows.coordinates[piece], noise.reshape(*piece.shape, noise.shape[1])
 
 
 def _assign(variables: list[Any], values: list[np.ndarray]) -> None:

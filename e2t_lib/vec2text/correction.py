@@ -4,11 +4,12 @@
 
 A beam of hypotheses is kept for each target. The best text ever seen is what is returned, and convergence is
 tested on it; both mistakes the other way round are common (a loop that forgets its best answer, or tests it
-before the update and never reports a first success).
+before the update and never reports a first success). What is closest, and close enough, an `Aim` says: at first
+the embedding distance, but any other will do, such as the distance on a map.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,21 @@ from e2t_lib.settings import CorrectionSettings
 Embed = Callable[[Sequence[str]], np.ndarray]
 # (targets (m, d), temperatures (m,), None or the m texts to correct and their embeddings (m, d)) -> m texts
 Propose = Callable[[np.ndarray, np.ndarray, tuple[list[str], np.ndarray] | None], list[str]]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a search wants of its texts.
+
+    Attributes:
+        miss: embeddings (m, d) of texts -> (m,), how far each is from it; 0: it is there.
+        tolerance: the miss at which the search ends.
+        cost: what a text adds to its miss by its words, whatever its embedding.
+    """
+
+    miss: Callable[[np.ndarray], np.ndarray]
+    tolerance: float
+    cost: Callable[[str], float] = lambda text: 0.0
 
 
 @dataclass(frozen=True)
@@ -43,10 +59,11 @@ Edit = Callable[[Sequence[Draft]], list[list[str]]]  # edits of each draft, the 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A text and how near it lands to its target."""
+    """A text, how near its embedding is to the target, and how far the text is from what was aimed at."""
 
     text: str
     cosine: float
+    miss: float
 
     @property
     def distance(self) -> float:
@@ -71,7 +88,7 @@ class CorrectionResult:
         text: the best text ever seen.
         cosine: of its embedding with the target.
         iterations: correction steps taken until it converged, or all of them; 0: the first texts sufficed.
-        converged: its distance is within the tolerance.
+        converged: its miss is within the tolerance.
         trace: every step, from iteration 0.
         embedding: of the text, (d,) float32.
     """
@@ -82,6 +99,11 @@ class CorrectionResult:
     converged: bool
     trace: tuple[CorrectionStep, ...]
     embedding: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def miss(self) -> float:
+        """How far it is from what was aimed at: its distance, where the loop was given no other aim."""
+        return self.trace[-1].best.miss
 
     @property
     def distance(self) -> float:
@@ -96,15 +118,20 @@ class _Candidate:
     text: str
     embedding: np.ndarray
     cosine: float
+    miss: float
+
+    @property
+    def plain(self) -> Hypothesis:
+        return Hypothesis(self.text, self.cosine, self.miss)
 
 
 class _Search:
     """The state of one target."""
 
-    def __init__(self, target: np.ndarray):
-        self.target = target
+    def __init__(self, target: np.ndarray, aim: Aim):
+        self.target, self.aim = target, aim
         self.beam: list[_Candidate] = []
-        self.best = _Candidate("", target, -np.inf)
+        self.best = _Candidate("", target, -1.0, np.inf)
         self.trace: list[CorrectionStep] = []
         self.tried: dict[str, str] = {}  # by what an uncased embedder reads
 
@@ -116,26 +143,40 @@ class _Search:
         """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
         self.tried |= {text.casefold(): text for text in texts}
         known = {candidate.text.casefold(): candidate for candidate in self.beam}
-        for text, embedding in zip(texts, embeddings, strict=True):
-            cosine = float(embedding @ self.target) if text.strip() else -1.0  # a blank text answers nothing
-            known.setdefault(text.casefold(), _Candidate(text, embedding, cosine))
-        self.beam = sorted(known.values(), key=lambda candidate: -candidate.cosine)[:width]
-        self.best = max(self.best, self.beam[0], key=lambda candidate: candidate.cosine)
-        beam = tuple(Hypothesis(candidate.text, candidate.cosine) for candidate in self.beam)
-        self.trace.append(CorrectionStep(len(self.trace), beam, Hypothesis(self.best.text, self.best.cosine)))
+        cosines, misses = embeddings @ self.target, self.aim.miss(embeddings)
+        for text, embedding, cosine, miss in zip(texts, embeddings, cosines, misses, strict=True):
+            blank = not text.strip()  # answers nothing
+            whole = np.inf if blank else float(miss) + self.aim.cost(text)
+            candidate = _Candidate(text, embedding, -1.0 if blank else float(cosine), whole)
+            known.setdefault(text.casefold(), candidate)
+        self.beam = sorted(known.values(), key=lambda candidate: candidate.miss)[:width]
+        self.best = min(self.best, self.beam[0], key=lambda candidate: candidate.miss)
+        beam = tuple(candidate.plain for candidate in self.beam)
+        self.trace.append(CorrectionStep(len(self.trace), beam, self.best.plain))
 
-    def converged(self, tolerance: float) -> bool:
-        return 1.0 - self.best.cosine <= tolerance
+    @property
+    def converged(self) -> bool:
+        return self.best.miss <= self.aim.tolerance
 
-    def result(self, tolerance: float) -> CorrectionResult:
+    @property
+    def result(self) -> CorrectionResult:
         return CorrectionResult(
             text=self.best.text,
             cosine=self.best.cosine,
             iterations=len(self.trace) - 1,
-            converged=self.converged(tolerance),
+            converged=self.converged,
             trace=tuple(self.trace),
             embedding=self.best.embedding,
         )
+
+
+def embedding_aims(targets: np.ndarray, tolerance: float) -> list[Aim]:
+    """For each target, (n, d) unit rows, to land on it: the miss is the embedding distance."""
+
+    def aim(target: np.ndarray) -> Aim:
+        return Aim(lambda embeddings: 1.0 - embeddings @ target, tolerance)
+
+    return [aim(target) for target in targets]
 
 
 def correct(
@@ -145,6 +186,7 @@ def correct(
     settings: CorrectionSettings,
     *,
     edit: Edit | None = None,
+    aims: Sequence[Aim] | None = None,
     progress: bool = False,
 ) -> list[CorrectionResult]:
     """Find a text for each target embedding.
@@ -156,22 +198,40 @@ def correct(
         embed: texts -> (m, d) float32, unit rows; the embedder that made the targets.
         settings: beam width, proposals a hypothesis, the share of edits, iterations, tolerance, targets at a time.
         edit: changes texts a little; None: all proposals are written anew.
+        aims: n, what texts are ranked by; None: the distance to the target, within the settings' tolerance.
         progress: show a progress bar over targets.
 
     Returns:
         One result a target, in order. At most `settings.most_texts` texts are tried for each.
     """
+    aims = aims or embedding_aims(targets, settings.embedding_tolerance)
     results: list[CorrectionResult] = []
     with tqdm(total=len(targets), desc="correcting", unit="text", disable=None if progress else True) as bar:
         for start in range(0, len(targets), settings.batch_size):
-            searches = [_Search(target) for target in targets[start : start + settings.batch_size]]
-            for _ in range(settings.max_correction_iterations + 1):
-                active = [search for search in searches if not search.converged(settings.embedding_tolerance)]
-                if active:
-                    _step(active, propose, embed, edit, settings)
-            results += [search.result(settings.embedding_tolerance) for search in searches]
-            bar.update(len(searches))
+            part = slice(start, start + settings.batch_size)
+            *_, found = correction_steps(targets[part], propose, embed, settings, edit=edit, aims=aims[part])
+            results += found
+            bar.update(len(found))
     return results
+
+
+def correction_steps(
+    targets: np.ndarray,
+    propose: Propose,
+    embed: Embed,
+    settings: CorrectionSettings,
+    *,
+    edit: Edit | None = None,
+    aims: Sequence[Aim],
+) -> Iterator[list[CorrectionResult]]:
+    """As `correct`, for targets that fit together: the results after each step, until all have converged."""
+    searches = [_Search(target, aim) for target, aim in zip(targets, aims, strict=True)]
+    for _ in range(settings.max_correction_iterations + 1):
+        active = [search for search in searches if not search.converged]
+        if not active:
+            return
+        _step(active, propose, embed, edit, settings)
+        yield [search.result for search in searches]
 
 
 def _step(

@@ -19,8 +19,8 @@ from e2t_lib.settings import CorrectionSettings, Vec2TextSettings, override
 from e2t_lib.vec2text.bases import base_model_folder, default_device, load_base
 from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, held_out_rows, tokenise
 from e2t_lib.vec2text.conditioning import Conditioning, token_groups
-from e2t_lib.vec2text.correction import CorrectionResult, correct
-from e2t_lib.vec2text.editing import Editor
+from e2t_lib.vec2text.correction import Aim, CorrectionResult
+from e2t_lib.vec2text.inversion import invert
 from e2t_lib.vec2text.model import BagOfTokens, ConditionedLM
 from e2t_lib.vec2text.near_misses import with_near_misses
 from e2t_lib.vec2text.storage import CONFIG, load_model, save_model
@@ -31,7 +31,6 @@ ARCHITECTURE = (
     "prefix_length", "prefix_width", "lexical_head", "lexical_width", "lexical_rank", "length_head", "corrector",
 )  # fmt: skip
 LEXICAL_BATCH, LEXICAL_RATE = 256, 3e-3  # of 512 and 256 texts, 1e-3, 3e-3 and 6e-3, the best in equal time
-STEP = 0.5  # of the residual; .01 to .02 of cosine in the first steps, measured on held-out titles
 WRITE_BATCH, WRITE_TOKENS = 256, 16_384  # texts written at a time, and tokens of all: short ones go side by side
 
 
@@ -52,7 +51,7 @@ class Vec2Text:
         model.room(settings.max_length)  # raises where there is none
         self.model, self.tokenizer, self.embedder = model, tokenizer, embedder
         self.settings, self.dimension = settings, dimension
-        self._noise = torch.Generator()
+        self.noise = torch.Generator()
         self._fresh = False  # conditioning that has seen no text yet
         self.history, self.corrector_history = History(), History()
         self.held_out: list[int] = []
@@ -242,7 +241,7 @@ class Vec2Text:
         """
         sampling = sampling or Sampling(max_length=self.settings.max_length)
         if seed is not None:
-            self._noise.manual_seed(seed)
+            self.noise.manual_seed(seed)
         texts: list[str] = []
         batch_size = max(min(WRITE_BATCH, WRITE_TOKENS // sampling.max_length), 1)
         starts = range(0, len(embeddings), batch_size)
@@ -257,7 +256,7 @@ class Vec2Text:
             heat = None if temperatures is None else torch.tensor(temperatures[part], device=self.device).float()
             # 158 texts a second on two cores; in fp32, 64 at a time, 55.
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_pays()):
-                ids = self.model.write(batch.to(self.device), sampling, self._noise, known, heat)
+                ids = self.model.write(batch.to(self.device), sampling, self.noise, known, heat)
             texts += [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         return texts
 
@@ -269,6 +268,7 @@ class Vec2Text:
         beam_width: int | None = None,
         seed: int | None = None,
         settings: CorrectionSettings | None = None,
+        aims: Sequence[Aim] | None = None,
         progress: bool = False,
     ) -> list[CorrectionResult]:
         """The text of each embedding, by the correction loop.
@@ -277,6 +277,7 @@ class Vec2Text:
             embeddings: (n, d) float; rows are normalised.
             max_correction_iterations, beam_width, seed: override the settings' own.
             settings: everything else of the loop; None: the guide's defaults, at this model's max_length.
+            aims: n, what texts are ranked by; None: the distance to their embedding.
             progress: show a progress bar.
 
         Raises:
@@ -289,30 +290,7 @@ class Vec2Text:
             num_beams=beam_width,
             seed=seed,
         )
-        sampling = Sampling(settings.temperature, min_length=settings.min_length, max_length=settings.max_length)
-        self._noise.manual_seed(settings.seed)
-        return correct(
-            targets,
-            lambda goals, heat, known: self._propose(goals, heat, known, sampling),
-            self.embedder.encode,
-            settings,
-            edit=Editor(self, settings),
-            progress=progress,
-        )
-
-    def _propose(
-        self,
-        targets: np.ndarray,
-        temperatures: np.ndarray,
-        known: tuple[list[str], np.ndarray] | None,
-        sampling: Sampling,
-    ) -> list[str]:
-        """Texts for targets: from nothing, by the corrector, or, without one, aimed past the target by the residual."""
-        if known is None or self.settings.corrector:
-            return self.write(targets, sampling, temperatures=temperatures, hypotheses=known)
-        aimed = targets + STEP * (targets - known[1])
-        aimed /= np.linalg.norm(aimed, axis=1, keepdims=True)
-        return self.write(aimed, sampling, temperatures=temperatures)
+        return invert(self, targets, settings, aims=aims, progress=progress)
 
     def _targets(self, embeddings: np.ndarray) -> np.ndarray:
         embeddings = np.atleast_2d(np.asarray(embeddings, dtype=np.float32))

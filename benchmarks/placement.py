@@ -1,0 +1,154 @@
+"""Do texts land where the map was pointed at, do they belong there, and are they new? Against the nearest document's text.
+
+    python benchmarks/placement.py AUG_SEP.jsonl.xz --points 200
+
+Lays out the documents, trains a map on them, and asks the embedded base, which has seen none of them, for texts at
+three kinds of points: documents' own, half way between documents, and gaps. Every way of aiming is tried on a few points;
+the default on all. Writes benchmarks/results/placement.json; no text of the corpus is kept.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import measured_on
+from sklearn.neighbors import NearestNeighbors
+
+from e2t_lib.dataset import Dataset, load_dataset
+from e2t_lib.dataset.build import build_dataset
+from e2t_lib.embedder import Embedder
+from e2t_lib.parametric_umap import ParametricUMAP
+from e2t_lib.placement import PlacementMeter, find_gaps, own_points, points_between
+from e2t_lib.service import EmbeddingToTextRequest, EmbeddingToTextResponse, EmbeddingToTextService
+from e2t_lib.settings import CorrectionSettings
+from e2t_lib.vec2text import Vec2Text
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = CorrectionSettings(max_length=64)  # a title and two sentences or so: a click is answered within ten seconds
+ASK = EmbeddingToTextRequest(x=0.0, y=0.0)
+WAYS = {
+    f"{objective}, {target}": replace(ASK, objective=objective, target=target)  # type: ignore[arg-type]
+    for target in ("mean", "blended", "sampled")
+    for objective in ("embedding", "placement", "both")
+}
+
+
+def main() -> None:
+    """Build, train, ask, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--points", type=int, default=200, help="of each kind")
+    parser.add_argument("--few", type=int, default=24, help="of each kind, for each way of aiming")
+    parser.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "placement.json")
+    asked = parser.parse_args()
+    service = trained(asked.corpus)
+    meter = PlacementMeter(service.umap, service.dataset)
+    places = service.dataset.coordinates
+    points = {
+        "own": own_points(places, asked.points, seed=0),
+        "between": points_between(places, asked.points, seed=1),
+        "gaps": np.array([[gap.x, gap.y] for gap in find_gaps(places, asked.points)]),
+    }
+    figures: dict[str, Any] = {
+        "measured": measured_on(),
+        "documents": len(places),
+        "real_documents": meter.real_documents(),
+        "click": click(service, points["between"][:5]),
+        "ways": {},
+    }
+    print(json.dumps(figures, indent=1), flush=True)
+    for name in asked.only:
+        few = {kind: every_nth(own, asked.few) for kind, own in points.items()}
+        figures["ways"][name] = {kind: measure(service, meter, own, WAYS[name]) for kind, own in few.items()}
+        print(name, json.dumps(figures["ways"][name], indent=1), flush=True)
+        asked.output.write_text(json.dumps(figures, indent=2) + "\n")
+    for kind, own in points.items():
+        figures[kind] = measure(service, meter, own, ASK) | {"nearest_document": retrieved(meter, own)}
+        print(kind, json.dumps(figures[kind], indent=1), flush=True)
+        asked.output.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def trained(corpus: Path) -> EmbeddingToTextService:
+    """The documents with a map of them, made once, and the embedded base as it ships."""
+    folder = ROOT / "build" / "placement" / corpus.name.partition(".")[0]
+    if not (folder / "dataset.json").exists():
+        build_dataset(corpus, folder, Embedder(), description={"synthetic": False})
+    service = EmbeddingToTextService(correction=SETTINGS)
+    service.dataset, service.vec2text = load_dataset(folder), Vec2Text.load("embedded")
+    if not (folder.parent / "map").exists():
+        fit_map(service.dataset).save(folder.parent / "map")
+    service.umap = ParametricUMAP.load(folder.parent / "map")
+    return service
+
+
+def fit_map(dataset: Dataset) -> ParametricUMAP:
+    """The map at its defaults."""
+    return ParametricUMAP().fit(dataset.unit_embeddings, dataset.coordinates)
+
+
+def every_nth(points: np.ndarray, count: int) -> np.ndarray:
+    """So many of them, spread evenly: gaps come by size."""
+    return points[np.linspace(0, len(points) - 1, min(count, len(points))).astype(int)]
+
+
+def click(service: EmbeddingToTextService, points: np.ndarray) -> dict[str, float]:
+    """Median seconds until the first text of a single point, and until the last."""
+    seconds = []
+    for x, y in points:
+        began, spent = time.perf_counter(), []
+        for _ in service.generate_text_steps(replace(ASK, x=float(x), y=float(y))):
+            spent.append(time.perf_counter() - began)
+        seconds.append((spent[0], spent[-1]))
+    first, last = np.median(seconds[1:], axis=0)  # the first point warms up
+    return {"first_text_seconds": float(first), "last_text_seconds": float(last)}
+
+
+def measure(
+    service: EmbeddingToTextService, meter: PlacementMeter, points: np.ndarray, ask: EmbeddingToTextRequest
+) -> dict[str, Any]:
+    """Figures of the texts, of those of iteration 0, and seconds a text."""
+    began = time.perf_counter()
+    requests = [replace(ask, x=float(x), y=float(y)) for x, y in points]
+    responses = service.generate_texts(requests, progress=True)
+    seconds = (time.perf_counter() - began) / len(points)
+    final = figures_of(service, meter, points, [response.text_generation_result.text for response in responses])
+    first = figures_of(service, meter, points, [response.trace[0].best.text for response in responses])
+    return {
+        "points": len(points),
+        "seconds_a_text": seconds,
+        **final,
+        "distance": float(np.mean([response.distance for response in responses])),
+        "converged": float(np.mean([response.converged for response in responses])),
+        "perplexity": perplexity(service.vec2text, responses),
+        "iteration_0": first,
+    }
+
+
+def figures_of(
+    service: EmbeddingToTextService, meter: PlacementMeter, points: np.ndarray, texts: list[str]
+) -> dict[str, float]:
+    """See `PlacementMeter.figures`."""
+    return meter.figures(points, texts, service.vec2text.embedder.encode(texts))
+
+
+def perplexity(model: Vec2Text, responses: list[EmbeddingToTextResponse]) -> float:
+    """Of the texts given their own embeddings: what is well put is likely for what it says; babble is not."""
+    texts = [response.text_generation_result.text for response in responses]
+    return float(np.exp(model.loss(texts, model.embedder.encode(texts))))
+
+
+def retrieved(meter: PlacementMeter, points: np.ndarray) -> dict[str, float]:
+    """The baseline: the text of the nearest document, but for the one that a point is the place of."""
+    dataset = meter.dataset
+    distance, near = NearestNeighbors(n_neighbors=2).fit(dataset.coordinates).kneighbors(points)
+    rows = np.where(distance[:, 0] < 1e-6, near[:, 1], near[:, 0])
+    return meter.figures(points, [dataset.texts[row] for row in rows], dataset.unit_embeddings[rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Placement: points to ask about, what a text for one is to be, and whether it lands there and is new.
+
+Joins the two models, which do not know each other.
+"""
+
+from e2t_lib.placement.aims import aim_at, targets_at
+from e2t_lib.placement.metrics import LayoutJudge, PlacementMeter
+from e2t_lib.placement.novelty import Novelty, Quotations
+from e2t_lib.placement.points import Gap, find_gaps, own_points, points_between, read_points
+
+__all__ = [
+    "Gap",
+    "LayoutJudge",
+    "Novelty",
+    "PlacementMeter",
+    "Quotations",
+    "aim_at",
+    "find_gaps",
+    "own_points",
+    "points_between",
+    "read_points",
+    "targets_at",
+]

@@ -1,0 +1,55 @@
+"""Vec2Text in the correction loop: what it proposes for a target, and how its texts are edited."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from e2t_lib.settings import CorrectionSettings
+from e2t_lib.vec2text.correction import Aim, CorrectionResult, Propose, correct, correction_steps, embedding_aims
+from e2t_lib.vec2text.editing import Editor
+from e2t_lib.vec2text.writing import Sampling
+
+if TYPE_CHECKING:
+    from e2t_lib.vec2text.estimator import Vec2Text
+
+STEP = 0.5  # of the residual; .01 to .02 of cosine in the first steps, measured on held-out titles
+
+
+def invert(
+    model: "Vec2Text",
+    targets: np.ndarray,
+    settings: CorrectionSettings,
+    *,
+    aims: Sequence[Aim] | None = None,
+    progress: bool = False,
+) -> list[CorrectionResult]:
+    """The text of each target, (n, d) float32, unit rows; see `correct`. Seeded by the settings."""
+    propose = _proposals(model, settings)
+    edit = Editor(model, settings)
+    return correct(targets, propose, model.embedder.encode, settings, edit=edit, aims=aims, progress=progress)
+
+
+def inversion_steps(
+    model: "Vec2Text", targets: np.ndarray, settings: CorrectionSettings, *, aims: Sequence[Aim] | None = None
+) -> Iterator[list[CorrectionResult]]:
+    """As `invert`, for a few targets: the results after each correction step."""
+    propose = _proposals(model, settings)
+    aims = aims or embedding_aims(targets, settings.embedding_tolerance)
+    edit = Editor(model, settings)
+    yield from correction_steps(targets, propose, model.embedder.encode, settings, edit=edit, aims=aims)
+
+
+def _proposals(model: "Vec2Text", settings: CorrectionSettings) -> Propose:
+    """Texts for targets: from nothing, by the corrector, or, without one, aimed past the target by the residual."""
+    sampling = Sampling(settings.temperature, min_length=settings.min_length, max_length=settings.max_length)
+    model.noise.manual_seed(settings.seed)
+
+    def propose(targets: np.ndarray, temperatures: np.ndarray, known: tuple[list[str], np.ndarray] | None) -> list[str]:
+        if known is None or model.settings.corrector:
+            return model.write(targets, sampling, temperatures=temperatures, hypotheses=known)
+        aimed = targets + STEP * (targets - known[1])
+        aimed /= np.linalg.norm(aimed, axis=1, keepdims=True)
+        return model.write(aimed, sampling, temperatures=temperatures)
+
+    return propose
