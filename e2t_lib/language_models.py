@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from e2t_lib.embedder import EMBEDDED
 from e2t_lib.errors import E2TError
-from e2t_lib.files import resolve
 
 if TYPE_CHECKING:
     from e2t_lib.synthesis import Prompt
@@ -43,10 +42,12 @@ class LocalModel:
     """
 
     def __init__(self, name: str):
-        from e2t_lib.vec2text.bases import default_device
+        from e2t_lib.vec2text.bases import default_device, load_by_name
 
         self.name = name
-        self.model, self.tokenizer = _load_embedded() if name == EMBEDDED else _load(name)
+        remedy = "set E2T_LLM_MODEL to the folder of a downloaded model, or E2T_LLM_BASE_URL to a server"
+        loaded = _load_embedded() if name == EMBEDDED else load_by_name(name, "language model", remedy)
+        self.model, self.tokenizer = loaded
         self.model.to(default_device()).eval()
 
     def complete(self, prompt: "Prompt", count: int, *, temperature: float, seed: int) -> list[str]:
@@ -109,20 +110,6 @@ def _load_embedded() -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     return model, tokenizer
-
-
-def _load(name: str) -> tuple[Any, Any]:
-    from e2t_lib.vec2text.bases import load_language_model, load_tokenizer
-
-    source = str(resolve(name)) if resolve(name).is_dir() else name
-    try:
-        return load_language_model(source), load_tokenizer(source)
-    except Exception as error:  # the hub client raises a dozen kinds, all meaning the same to the user
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise E2TError(
-            f"language model {name!r}: neither a folder, nor cached, nor reachable ({reason}); set E2T_LLM_MODEL "
-            "to the folder of a downloaded model, or E2T_LLM_BASE_URL to a server"
-        ) from None
 
 
 class OpenAIServer:

@@ -5,7 +5,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,7 +20,6 @@ from e2t_lib.synthesis import Prompt, candidates
 
 if TYPE_CHECKING:
     from e2t_lib.parametric_umap import ParametricUMAP
-    from e2t_lib.placement import Quotations
     from e2t_lib.vec2text import CorrectionResult, CorrectionStep, Vec2Text
     from e2t_lib.vec2text.correction import Aim
 
@@ -193,7 +191,6 @@ class EmbeddingToTextService:
         if not data:
             raise E2TError(f"{folder}: does not say which documents it was trained on; pass data_dir")
         self.dataset = load_dataset(data)
-        self.__dict__.pop("_quotations", None)  # of the documents before
         expected = self.umap.inverse_transform(self.dataset.coordinates[:1]).shape[1]
         if expected != self.vec2text.dimension:
             raise E2TError(
@@ -249,17 +246,17 @@ class EmbeddingToTextService:
 
     def _warnings(self, points: np.ndarray) -> list[tuple[str, ...]]:
         """What to know about each point, (m, 2)."""
-        percentiles, on_map = self.umap.density_percentile(points), self.umap.on_map(points)
-        distances = self.umap.distance_to_layout(points)
         return [
-            ()
-            if inside
-            else (
-                f"({x:g}, {y:g}) is {distance:.0f} neighbour distances from the nearest document, at density "
-                f"percentile {percentile:.1f}: off the map, where the text is a guess",
-            )
-            for (x, y), inside, distance, percentile in zip(points, on_map, distances, percentiles, strict=True)
+            () if inside else (self._off_map(point),)
+            for point, inside in zip(points, self.umap.on_map(points), strict=True)
         ]
+
+    def _off_map(self, point: np.ndarray) -> str:
+        [distance], [percentile] = self.umap.distance_to_layout([point]), self.umap.density_percentile([point])
+        return (
+            f"({point[0]:g}, {point[1]:g}) is {distance:.0f} neighbour distances from the nearest document, at density "
+            f"percentile {percentile:.1f}: off the map, where the text is a guess"
+        )
 
     def _responses(
         self, requests: Sequence[EmbeddingToTextRequest], written: "list[Written]"
@@ -310,18 +307,12 @@ class EmbeddingToTextService:
         parts = (slice(start, start + each) for start in range(0, len(targets), each))
         return [_closest(targets[part], found[part]) for part in parts]
 
-    @cached_property
-    def _quotations(self) -> "Quotations":
-        from e2t_lib.placement import Quotations
-
-        return Quotations(self.dataset.texts)
-
     def _search(self, requests: Sequence[EmbeddingToTextRequest]) -> "tuple[np.ndarray, list[Aim], CorrectionSettings]":
         """Target embeddings for requests of the same settings, as many for each, with what texts are ranked by.
 
         Several targets of one point share the hypotheses that a single one would have.
         """
-        from e2t_lib.placement import aim_at, targets_at
+        from e2t_lib.placement import aim_at, novelty_of, targets_at
 
         first, settings = requests[0], self._settings(requests[0])
         points = _points(requests)
@@ -330,7 +321,7 @@ class EmbeddingToTextService:
         targets = targets_at(self.umap, *documents, points, first.target, each)
         tolerance = settings.embedding_tolerance
         aims = [
-            aim_at(self.umap, point, target, first.objective, tolerance, self._quotations)
+            aim_at(self.umap, point, target, first.objective, tolerance, novelty_of(self.dataset))
             for point, own in zip(points, targets, strict=True)
             for target in own
         ]

@@ -196,3 +196,16 @@ def test_the_loop_tries_each_edit_once_and_keeps_what_is_nearer():
     assert steps == sorted(steps, reverse=True) and steps[-1] < steps[0] - 0.2
     without = correct(letters(["abbccc"]), lambda goals, heat, known: ["f"] * len(goals), letters, settings)[0]
     assert without.text == "f"
+
+
+def test_where_all_texts_are_blank_the_answer_is_one_of_them_and_lands_where_it_does():
+    elsewhere = np.array([0.0, 1.0], np.float32)
+    settings = CorrectionSettings(num_beams=2, proposals=2, max_correction_iterations=1)
+    [result] = correct(
+        np.array([[1.0, 0.0]], np.float32),
+        lambda goals, heat, known: [" "] * len(goals),
+        lambda texts: np.tile(elsewhere, (len(texts), 1)),
+        settings,
+    )
+    assert result.text == " " and not result.converged and np.isfinite(result.miss)
+    np.testing.assert_array_equal(result.embedding, elsewhere)

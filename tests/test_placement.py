@@ -11,7 +11,6 @@ from e2t_lib.placement import (
     LayoutJudge,
     Novelty,
     PlacementMeter,
-    Quotations,
     aim_at,
     find_gaps,
     own_points,
@@ -140,7 +139,7 @@ def test_each_objective_ranks_by_what_it_names(umap, dataset):
     others = dataset.unit_embeddings[:50]
     distance = 1 - others @ target
     landed = np.linalg.norm(umap.transform(others) - point, axis=1) / umap.neighbor_distance_
-    nothing = Quotations([])
+    nothing = Novelty([])
     misses = {name: aim_at(umap, point, target, name, 0.1, nothing) for name in ("embedding", "placement", "both")}
     np.testing.assert_allclose(misses["embedding"].miss(others), distance, atol=1e-6)
     np.testing.assert_allclose(misses["placement"].miss(others), landed, rtol=1e-4)
@@ -149,11 +148,10 @@ def test_each_objective_ranks_by_what_it_names(umap, dataset):
 
 
 def test_the_longest_shared_run_counts_words_in_a_row():
-    novelty = Novelty(["One two three, four five.", "six seven"], np.eye(2, dtype=np.float32))
+    novelty = Novelty(["One two three, four five.", "six seven"])
     assert novelty.longest_shared_run("Well: TWO three four (five) six") == 4
     assert novelty.longest_shared_run("two three five four") == 0
     assert novelty.longest_shared_run("") == 0
-    np.testing.assert_allclose(novelty.highest_cosine(np.array([[0.6, 0.8]], np.float32)), [0.8])
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
@@ -164,7 +162,7 @@ def test_the_longest_shared_run_is_that_of_trying_all(left, right):
         for i in range(len(left) - n + 1)
         if any(right[j : j + n] == left[i : i + n] for j in range(len(right) - n + 1))
     ]
-    assert Novelty([" ".join(right)], np.eye(1)).longest_shared_run(" ".join(left)) == max(runs, default=0)
+    assert Novelty([" ".join(right)]).longest_shared_run(" ".join(left)) == max(runs, default=0)
 
 
 def test_the_judge_puts_known_documents_near_their_places_and_others_not_far(umap, dataset):
@@ -187,18 +185,21 @@ def test_documents_measured_as_texts_are_at_home_and_not_new(umap, dataset):
 
 
 def test_eight_words_in_a_row_are_a_quotation():
-    quotations = Quotations(["One two, three four FIVE six seven eight nine.", "short"])
-    assert quotations.in_text("and two three four five six seven eight nine ten")
-    assert not quotations.in_text("one two three four five six seven and eight nine")
-    assert not quotations.in_text("") and not Quotations([]).in_text("one two three four five six seven eight")
+    novelty = Novelty(["One two, three four FIVE six seven eight nine.", "short"])
+    assert novelty.quotes("and two three four five six seven eight nine ten")
+    assert not novelty.quotes("one two three four five six seven and eight nine")
+    assert not novelty.quotes("") and not Novelty([]).quotes("one two three four five six seven eight")
 
 
 @given(st.lists(st.sampled_from("ab"), max_size=24), st.lists(st.sampled_from("ab"), max_size=24))
 def test_quotations_are_shared_runs_of_eight_or_more(left, right):
     text, document = " ".join(left), " ".join(right)
-    assert Quotations([document]).in_text(text) == (Novelty([document], np.eye(1)).longest_shared_run(text) >= 8)
+    runs = {tuple(right[start : start + 8]) for start in range(len(right) - 7)}
+    assert Novelty([document]).quotes(text) == any(
+        tuple(left[start : start + 8]) in runs for start in range(len(left) - 7)
+    )
 
 
 def test_a_quotation_comes_behind_all_other_texts(umap, dataset):
-    aim = aim_at(umap, dataset.coordinates[0], dataset.unit_embeddings[0], "both", 0.1, Quotations(dataset.texts))
+    aim = aim_at(umap, dataset.coordinates[0], dataset.unit_embeddings[0], "both", 0.1, Novelty(dataset.texts))
     assert aim.cost(dataset.texts[5]) == 1_000 and aim.cost("Something else.") == 0

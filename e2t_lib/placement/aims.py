@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from e2t_lib.placement.novelty import Quotations
+from e2t_lib.placement.novelty import Novelty
 from e2t_lib.settings import Objective, Target
 from e2t_lib.vec2text.correction import Aim
 
@@ -78,7 +78,7 @@ def aim_at(
     target: np.ndarray,
     objective: Objective,
     tolerance: float,
-    quotations: Quotations,
+    novelty: Novelty,
 ) -> Aim:
     """What ranks texts for a point of the map.
 
@@ -95,14 +95,14 @@ def aim_at(
         target: (d,), unit.
         objective: one of the above.
         tolerance: embedding distance at which the search ends; the placement error's is .5 neighbour distances.
-        quotations: what counts as copied.
+        novelty: what knows the documents that nothing is to be copied from.
     """
 
     def distance(embeddings: np.ndarray) -> np.ndarray:
         return 1.0 - embeddings @ target
 
     def cost(text: str) -> float:
-        return COPIED if quotations.in_text(text) else 0.0
+        return COPIED if novelty.quotes(text) else 0.0
 
     landed = placement_miss(umap, point)
     if objective == "embedding":

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from e2t_lib.dataset.layout import layout_settings, without_tensorflow
-from e2t_lib.placement.novelty import COPIED_WORDS, Novelty
+from e2t_lib.placement.novelty import COPIED_WORDS, novelty_of
 
 if TYPE_CHECKING:
     from e2t_lib.dataset import Dataset
@@ -53,7 +53,7 @@ class PlacementMeter:
 
     def __init__(self, umap: "ParametricUMAP", dataset: "Dataset"):
         self.umap, self.dataset = umap, dataset
-        self.novelty = Novelty(dataset.texts, dataset.unit_embeddings)
+        self.novelty = novelty_of(dataset)
         self.judge = LayoutJudge(dataset.unit_embeddings[umap.train_], dataset.coordinates[umap.train_])
         self._index = NearestNeighbors(n_neighbors=min(COHERENCE, len(dataset))).fit(dataset.coordinates)
 
@@ -75,7 +75,7 @@ class PlacementMeter:
             "placement_error": float(np.median(landed)),
             "judge_error": float(np.median(self._miss(self.judge.place(embeddings), points))),
             "nearer_than_nearest_document": float(np.mean(landed < distance[:, 0] / self.umap.neighbor_distance_)),
-            "highest_cosine": float(self.novelty.highest_cosine(embeddings).mean()),
+            "highest_cosine": float((embeddings @ self.dataset.unit_embeddings.T).max(axis=1).mean()),
             "longest_shared_run": float(np.quantile(runs, 0.95)),
             "share_without_quotation": float(np.mean(np.array(runs) < COPIED_WORDS)),
             "coherence": float(np.einsum("md,mkd->mk", embeddings, self.dataset.unit_embeddings[near]).mean()),

@@ -1,67 +1,70 @@
 """Is a text new, or has it been copied from a document?"""
 
-import itertools
 import re
-from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-SEED_WORDS = 3  # a shared run starts with so many
+if TYPE_CHECKING:
+    from e2t_lib.dataset import Dataset
+
+SEED = 3  # words that a shared run starts with
 COPIED_WORDS = 8  # in a row: as many as that are a quotation
+FACTOR = np.int64(1_000_003)  # of the polynomial that tells words in a row apart
 
 
-class Quotations:
-    """Knows every run of 8 words of some documents, as 64-bit hashes: 8 bytes a word.
+class Novelty:
+    """Compares texts with documents, word by word, case and punctuation aside.
+
+    All words of all documents stand in one array, with the places of every three in a row sorted beside it: 20 bytes a
+    word.
 
     Args:
         texts: of the documents.
     """
 
     def __init__(self, texts: Sequence[str]):
-        self._hashes = np.unique(np.fromiter((run for text in texts for run in _runs(text)), dtype=np.int64))
-
-    def in_text(self, text: str) -> bool:
-        """Whether a text has 8 words in a row with a document, case and punctuation aside."""
-        runs = np.fromiter(_runs(text), dtype=np.int64)
-        if not len(runs) or not len(self._hashes):
-            return False
-        places = np.searchsorted(self._hashes, runs).clip(max=len(self._hashes) - 1)
-        return bool((self._hashes[places] == runs).any())
-
-
-def _runs(text: str) -> list[int]:
-    words = _words(text)
-    return [hash(tuple(words[start : start + COPIED_WORDS])) for start in range(len(words) - COPIED_WORDS + 1)]
-
-
-class Novelty:
-    """Compares texts with all documents.
-
-    Args:
-        texts, embeddings: n and (n, d) unit rows, of the documents.
-    """
-
-    def __init__(self, texts: Sequence[str], embeddings: np.ndarray):
-        self._embeddings = embeddings
-        self._words = [_words(text) for text in texts]
-        self._places: dict[tuple[str, ...], list[tuple[int, int]]] = defaultdict(list)
-        for number, words in enumerate(self._words):
-            for start in range(len(words) - SEED_WORDS + 1):
-                self._places[tuple(words[start : start + SEED_WORDS])].append((number, start))
-
-    def highest_cosine(self, embeddings: np.ndarray) -> np.ndarray:
-        """Of each text's embedding, (m, d) unit rows, with any document: (m,)."""
-        return (embeddings @ self._embeddings.T).max(axis=1)
+        self._numbers: dict[str, int] = {}
+        words = [[self._numbers.setdefault(word, len(self._numbers)) for word in _words(text)] for text in texts]
+        ends = [-1] * COPIED_WORDS  # no run goes on into the next document
+        self._corpus = np.array([number for own in words for number in (*own, *ends)], dtype=np.int32)
+        keys = _keys(self._corpus)
+        self._places = np.argsort(keys, kind="stable")
+        self._keys = keys[self._places]
 
     def longest_shared_run(self, text: str) -> int:
-        """Words in a row that some document has, too, case and punctuation aside; runs below 3 count as 0."""
-        words, longest = _words(text), 0
-        for start in range(len(words) - SEED_WORDS + 1):
-            for number, there in self._places.get(tuple(words[start : start + SEED_WORDS]), ()):
-                pairs = zip(words[start:], self._words[number][there:], strict=False)
-                longest = max(longest, sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
-        return longest
+        """Words in a row that some document has, too; runs below 3 count as 0."""
+        words = np.array([self._numbers.get(word, -2) for word in _words(text)], dtype=np.int32)
+        keys, longest = _keys(words), 0
+        starts = zip(np.searchsorted(self._keys, keys), np.searchsorted(self._keys, keys, side="right"), strict=True)
+        for start, (first, last) in enumerate(starts):
+            places, length = self._places[first:last], 0
+            while len(places) and start + length < len(words):
+                there = places + length
+                places = places[
+                    (there < len(self._corpus)) & (self._corpus.take(there, mode="clip") == words[start + length])
+                ]
+                length += bool(len(places))
+            longest = max(longest, length)
+        return longest if longest >= SEED else 0
+
+    def quotes(self, text: str) -> bool:
+        """Whether a text has 8 words in a row with a document."""
+        return self.longest_shared_run(text) >= COPIED_WORDS
+
+
+@lru_cache(maxsize=1)
+def novelty_of(dataset: "Dataset") -> Novelty:
+    """What texts are compared with: made once for a dataset, a second for 4,000 abstracts."""
+    return Novelty(dataset.texts)
+
+
+def _keys(words: np.ndarray) -> np.ndarray:
+    """A number for every three words in a row, equal for equal ones: (n - 2,) int64, or none."""
+    a, b, c = (words[start : max(len(words) - SEED + 1 + start, start)].astype(np.int64) for start in range(SEED))
+    return (a * FACTOR + b) * FACTOR + c
 
 
 def _words(text: str) -> list[str]:

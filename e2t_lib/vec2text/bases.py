@@ -39,14 +39,27 @@ def load_base(name: str) -> tuple[Any, Any]:
     if name in (EMBEDDED, MINILM_DECODER):
         tokenizer = load_tokenizer(base_model_folder() / "tokenizer")
         return minilm_decoder(tokenizer), tokenizer
+    remedy = "pass --base-model embedded, which needs no network, or the folder of a downloaded model"
+    return load_by_name(name, "base model", remedy)
+
+
+def load_by_name(name: str, role: str, remedy: str) -> tuple[Any, Any]:
+    """The causal LM and the tokenizer of a folder or hub name.
+
+    Args:
+        name: of either.
+        role, remedy: what the error calls it, and what it says to do.
+
+    Raises:
+        E2TError: it is neither a folder, nor cached, nor reachable.
+    """
     source = str(resolve(name)) if resolve(name).is_dir() else name
     try:
         return load_language_model(source), load_tokenizer(source)
     except Exception as error:  # the hub client raises a dozen kinds, all meaning the same to the user
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise E2TError(
-            f"base model {name!r}: neither a folder with a causal language model, nor cached, nor reachable ({reason}); "
-            "pass --base-model embedded, which needs no network, or the folder of a downloaded model"
+            f"{role} {name!r}: neither a folder with a causal language model, nor cached, nor reachable ({reason}); {remedy}"
         ) from None
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from e2t_lib.settings import CorrectionSettings
 
+BLANK = 1e6  # the miss of a text without words; finite, for it may stand in a trace, and JSON has no infinity
 Embed = Callable[[Sequence[str]], np.ndarray]
 # (targets (m, d), temperatures (m,), None or the m texts to correct and their embeddings (m, d)) -> m texts
 Propose = Callable[[np.ndarray, np.ndarray, tuple[list[str], np.ndarray] | None], list[str]]
@@ -146,11 +147,11 @@ class _Search:
         cosines, misses = embeddings @ self.target, self.aim.miss(embeddings)
         for text, embedding, cosine, miss in zip(texts, embeddings, cosines, misses, strict=True):
             blank = not text.strip()  # answers nothing
-            whole = np.inf if blank else float(miss) + self.aim.cost(text)
+            whole = BLANK if blank else float(miss) + self.aim.cost(text)
             candidate = _Candidate(text, embedding, -1.0 if blank else float(cosine), whole)
             known.setdefault(text.casefold(), candidate)
         self.beam = sorted(known.values(), key=lambda candidate: candidate.miss)[:width]
-        self.best = min(self.best, self.beam[0], key=lambda candidate: candidate.miss)
+        self.best = min(self.beam[0], self.best, key=lambda candidate: candidate.miss)
         beam = tuple(candidate.plain for candidate in self.beam)
         self.trace.append(CorrectionStep(len(self.trace), beam, self.best.plain))
 
