@@ -1,13 +1,15 @@
 # Two commands do everything on a machine that has Python 3.11, pip and make:
 #   make run    install, then the whole pipeline from data checks to generated text, offline
 #   make test   install, then everything CI runs
+# and a third makes a site of the notebooks and pages, to read in a browser without a network:
+#   make docs   install, then build/docs/index.html
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: install run test lint browser unit notebooks refresh lock clean
+.PHONY: install run test lint browser docs unit notebooks refresh lock clean
 
 install: $(INSTALLED)
 
@@ -22,7 +24,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 run: install
 	$(BIN)/e2t run --profile quick
 
-test: lint browser unit notebooks
+test: lint browser docs unit notebooks
 
 lint: install
 	$(BIN)/ruff check .
@@ -36,6 +38,11 @@ ifeq ($(BROWSER),)
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium; \
 	fi > /dev/null; command -v chromium > /dev/null || echo "no Chromium: the browser tests will be skipped"
 endif
+
+# The source folder is the project itself, so that a link between notebooks, pages and README is the same everywhere.
+# All pages are read anew (-E): one that has not changed may link to one that has come or gone.
+docs: install
+	$(BIN)/sphinx-build -q -E -W --keep-going -n -c docs -d build/doctrees . build/docs
 
 unit: install
 	$(BIN)/pytest tests

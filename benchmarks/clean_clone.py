@@ -70,6 +70,10 @@ def measure_run(clone: Path, environment: dict[str, str]) -> dict[str, Any]:
         "import_seconds": timed([python, "-c", "import e2t_lib"], clone, environment),
         "help_seconds": timed([python, "-m", "e2t_lib.cli", "--help"], clone, environment),
         "stage_seconds": {name: stage["seconds"] for name, stage in stages.items()},
+        "stage_memory_gb": {
+            path.stem: round(json.loads(path.read_text())["peak_memory_gb"], 1)
+            for path in sorted(run.glob("resources/*.json"))
+        },
         "metrics": {path.stem: json.loads(path.read_text()) for path in sorted(run.glob("metrics/*.json"))},
         "models": sorted(str(path.relative_to(models)) for path in models.glob("*/*")),
     }

@@ -27,13 +27,16 @@ def main() -> int:
 
 
 def save_map(notebook: Path, target: Path) -> None:
-    """The first figure of an executed notebook."""
+    """The second figure of an executed notebook: the first shows where in the flow we are."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    images = (
-        output["data"].get("image/png") for cell in cells for output in cell.get("outputs", []) if "data" in output
-    )
+    images = [
+        output["data"]["image/png"]
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
     target.parent.mkdir(exist_ok=True)
-    target.write_bytes(base64.b64decode(next(image for image in images if image)))
+    target.write_bytes(base64.b64decode(images[1]))
 
 
 def read(name: str) -> dict[str, Any]:
@@ -45,6 +48,7 @@ def filled(text: str, results: dict[str, dict[str, Any]]) -> str:
     """`text` with the lines between <!-- name --> and <!-- /name --> made anew."""
     clone = results["clean_clone"]
     blocks = {"text": first_text(clone), "timings": timings(clone), "figures": figures(results)}
+    blocks |= {"inversion": inversion(), "placement": placement(), "map": parametric_umap(), "scale": scale()}
     for name, block in blocks.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = marked.sub(rf"\g<1>{block}\n\g<2>", text)  # no block holds a backslash
@@ -60,7 +64,11 @@ def first_text(clone: dict[str, Any]) -> str:
 def timings(clone: dict[str, Any]) -> str:
     """Minutes of the two commands, and seconds of a notebook."""
     install, run, test = (clone.get(f"make_{target}_seconds", 0) / 60 for target in ("install", "run", "test"))
-    stages = ", ".join(f"{name[:2]} {seconds:.0f} s" for name, seconds in clone["stage_seconds"].items())
+    memory = clone.get("stage_memory_gb", {})
+    stages = ", ".join(
+        f"{name[:2]} {seconds:.0f} s" + (f" and {memory[name]:.1f} GB" if name in memory else "")
+        for name, seconds in clone["stage_seconds"].items()
+    )
     return (
         f"On a clean clone with an empty home directory, `make run` takes {install + run:.1f} minutes, of which the "
         f"installation takes {install:.1f}{f'; `make test` takes {test:.1f} more' if test else ''}. The notebooks take {stages}; trained "
@@ -72,16 +80,101 @@ def timings(clone: dict[str, Any]) -> str:
 def figures(results: dict[str, dict[str, Any]]) -> str:
     """One column a corpus, one row a figure."""
     names = list(results)
-    rows = [
-        ["held-out documents, quick profile", *(CORPORA[name] for name in names)],
-        ["---", *("---:" for _ in names)],
-        ["documents", *(str(results[name]["metrics"]["01_data_checks"]["documents"]) for name in names)],
-    ]
+    rows = [["documents", *(str(results[name]["metrics"]["01_data_checks"]["documents"]) for name in names)]]
     for label, *path in FIGURES:
         rows.append([label, *(f"{at(results[name]['metrics'], path):.3g}" for name in names)])
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     stamps = "; ".join(f"{CORPORA[name]}: {stamp(results[name])}" for name in names)
-    return f"{table}\n\n({stamps}; `benchmarks/clean_clone.py`, `benchmarks/real_corpus.py`)"
+    shown = table(["held-out documents, quick profile", *(CORPORA[name] for name in names)], rows)
+    return f"{shown}\n\n({stamps}; `benchmarks/clean_clone.py`, `benchmarks/real_corpus.py`)"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Markdown; all columns but the first hold numbers."""
+    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def inversion() -> str:
+    """The shipped base on texts it has not seen."""
+    found = read("inversion")
+    rows = []
+    for kind, name in {"titles": "titles", "documents": "titles with abstract"}.items():
+        own = found[kind]
+        nearest = own["baselines"]["nearest_neighbor"]
+        rows += [
+            [
+                f"{own['documents']} {name}",
+                *scores(own),
+                f"{own['within_tolerance']:.0%}",
+                f"{own['seconds_a_text']:.1f}",
+            ],
+            ["— greedy, without correction", *scores(own["greedy"]), "", ""],
+            [f"— nearest of {own['known_texts']:,} training texts", *scores(nearest), "", ""],
+        ]
+    header = ["", "cosine", "BLEU", "token F1", "exact match", "within tolerance", "seconds a text"]
+    return f"{table(header, rows)}\n\n({stamp(found['documents'])}; `benchmarks/inversion.py`)"
+
+
+def scores(figures: dict[str, Any]) -> list[str]:
+    """Cosine, BLEU, token F1 and exact match."""
+    cosine, bleu, f1, exact = (figures[name]["mean"] for name in ("cosine", "bleu", "token_f1", "exact_match"))
+    return [f"{cosine:.3f}", f"{bleu:.1f}", f"{f1:.2f}", f"{exact:.1%}"]
+
+
+def placement() -> str:
+    """Texts for places of a map of real documents."""
+    found = read("placement")
+    measures = ("placement_error", "judge_error", "longest_shared_run", "coherence")
+    rows = []
+    for kind, name in {"own": "documents' own places", "between": "between documents", "gaps": "gaps"}.items():
+        ways = {f"{found[kind]['points']} {name}": found[kind], "— iteration 0": found[kind]["iteration_0"]}
+        ways["— the nearest document's text"] = found[kind]["nearest_document"]
+        rows += [[way, *(f"{figures[measure]:.2f}" for measure in measures)] for way, figures in ways.items()]
+    real = found["real_documents"]
+    rows.append(["real documents, held out", f"{real['placement_error']:.2f}", f"{real['judge_error']:.2f}", "", ""])
+    header = ["median placement error, in neighbour distances", "encoder", "judge", "longest shared run", "coherence"]
+    click, stamped = found["click"], stamp(found)
+    return (
+        f"{table(header, rows)}\n\nA click shows a first text after {click['first_text_seconds']:.1f} s and the last after "
+        f"{click['last_text_seconds']:.1f} s. ({stamped}; `benchmarks/placement.py`)"
+    )
+
+
+def parametric_umap() -> str:
+    """The map beside other ways, the mean of all splits."""
+    found = read("parametric_umap")
+    measures = {
+        "coordinate_error_median": ".1f",
+        "neighbor_recall": ".2f",
+        "inverse_cosine": ".3f",
+        "fit_seconds": ",.0f",
+    }
+    measures |= {"place_microseconds": ",.0f", "decode_microseconds": ",.0f"}
+    rows = []
+    for name, runs in found["ways"].items():
+        means = (sum(run[measure] for run in runs) / len(runs) for measure in measures)
+        rows.append([name, *(format(mean, how) for mean, how in zip(means, measures.values(), strict=True))])
+    header = [
+        "",
+        "median error",
+        "neighbours kept",
+        "cosine of the inverse",
+        "seconds to fit",
+        "µs to place",
+        "µs to decode",
+    ]
+    return f"{table(header, rows)}\n\n({stamp(found)}; `benchmarks/parametric_umap.py`)"
+
+
+def scale() -> str:
+    """Minutes and gigabytes of training maps of any size."""
+    found = read("scale")
+    rows = [
+        [f"{size['rows']:,}", f"{size['fit_seconds'] / 60:.1f}", f"{size['gigabytes_peak']:.1f}"]
+        for size in found["sizes"]
+    ]
+    shown = table([f"rows of {found['dimension']} dimensions", "minutes to train", "peak gigabytes"], rows)
+    return f"{shown}\n\n({stamp(found)}; `benchmarks/scale.py`)"
 
 
 MAP, TEXT = ("02_umap_training", "held_out"), ("04_correction_loop_evaluation",)

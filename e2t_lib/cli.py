@@ -112,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     add = command(commands.refresh, "execute the notebooks in place in the smoke profile: the outputs to commit")
     add("--notebooks-dir", help="None: the project's")
 
+    add = command(commands.doctor, "look whether everything is there that a run needs; exit 1 if something is not")
+    add("--base-model", default="embedded", help="what a training would start from: hub name, folder, or embedded")
+    add("--data-dir", default="data/arxiv_aug_sep", help="the dataset folder")
+    add("--models", default="data/models", help="the models folder")
+
     add = command(commands.invert, "embed texts and recover them from their embeddings; one JSON object a line")
     add("text", nargs="?", help="one text; or give --input")
     add("--input", help="a file with one text a line")

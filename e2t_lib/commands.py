@@ -148,6 +148,17 @@ def refresh(asked: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(asked: argparse.Namespace) -> int:
+    """What is there that a run needs, and what is not."""
+    from e2t_lib.doctor import examine
+
+    marks = set()
+    for finding in examine(asked.base_model, asked.data_dir, asked.models):
+        print(finding, flush=True)
+        marks.add(finding.mark)
+    return 1 if "FAIL" in marks else 0
+
+
 def invert(asked: argparse.Namespace) -> int:
     """Texts to embeddings and back."""
     if bool(asked.text) == bool(asked.input):

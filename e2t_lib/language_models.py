@@ -183,11 +183,14 @@ class OpenAIServer:
             raise E2TError(f"{server}: its answer is no chat completion ({type(error).__name__}: {error})") from None
 
 
-def language_model_from_environment() -> LanguageModel:
+def language_model_from_environment(**limits: Any) -> LanguageModel:
     """The language model that the environment names.
 
     E2T_LLM_BASE_URL and E2T_LLM_MODEL (and E2T_LLM_API_KEY, or OPENAI_API_KEY) name a server; E2T_LLM_TIMEOUT (seconds),
     E2T_LLM_RETRIES and E2T_LLM_MAX_TOKENS set how it is asked. E2T_LLM_MODEL alone names a local model, see `LocalModel`.
+
+    Args:
+        **limits: timeout, max_retries and max_tokens of a server, in place of the environment's.
 
     Raises:
         E2TError: nothing is set, a server without a model, or a number that is none; says what to set.
@@ -201,16 +204,17 @@ def language_model_from_environment() -> LanguageModel:
         )
     if not base_url:
         return LocalModel(model)
-    return OpenAIServer(
-        base_url,
-        model,
-        os.environ.get("E2T_LLM_API_KEY") or os.environ.get("OPENAI_API_KEY"),
-        timeout=_number("E2T_LLM_TIMEOUT", 120.0, "a number of seconds above 0", lambda seconds: seconds > 0),
-        max_retries=int(_number("E2T_LLM_RETRIES", 2, "0 or a larger whole number", lambda n: n >= 0 and n % 1 == 0)),
-        max_tokens=int(
+    named: dict[str, Any] = {
+        "timeout": _number("E2T_LLM_TIMEOUT", 120.0, "a number of seconds above 0", lambda seconds: seconds > 0),
+        "max_retries": int(
+            _number("E2T_LLM_RETRIES", 2, "0 or a larger whole number", lambda n: n >= 0 and n % 1 == 0)
+        ),
+        "max_tokens": int(
             _number("E2T_LLM_MAX_TOKENS", MAX_TOKENS, "a whole number above 0", lambda n: n > 0 and n % 1 == 0)
         ),
-    )
+    }
+    key = os.environ.get("E2T_LLM_API_KEY") or os.environ.get("OPENAI_API_KEY")
+    return OpenAIServer(base_url, model, key, **(named | limits))
 
 
 def _number(name: str, default: float, wanted: str, fits: Callable[[float], bool]) -> float:

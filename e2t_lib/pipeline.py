@@ -3,6 +3,7 @@
     runs/<id>/run.json                  what was asked for, and each stage's state
               notebooks/<name>.ipynb    executed
               metrics/<name>.json       each stage's figures
+              resources/<name>.json     and the memory it held
               models/                   published to `data/models` when all stages are finished
               checkpoints/              of the training under way
               report/index.html
@@ -31,7 +32,7 @@ from e2t_lib.settings import load_profile
 from e2t_lib.train import require_base_model, require_writable
 
 OF_THE_RUN = ("profile", "data_dir", "models_dir", "run_dir", "resume")  # parameters that the pipeline itself sets
-DOORWAYS = {"cli.py", "pipeline.py", "refresh.py", "report.py", "train.py"}  # sources that no notebook uses
+DOORWAYS = {"cli.py", "doctor.py", "pipeline.py", "refresh.py", "report", "train.py"}  # sources that no notebook uses
 INTERACTIVE = "notebook"  # runs/notebook belongs to notebooks executed by hand, by nbval and by `refresh`
 
 
@@ -233,7 +234,8 @@ class _Run:
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         for stale in (stage, *later):
             self.record["stages"].pop(stale.name, None)
-            (self.folder / "metrics" / f"{stale.name}.json").unlink(missing_ok=True)
+            for kind in ("metrics", "resources"):
+                (self.folder / kind / f"{stale.name}.json").unlink(missing_ok=True)
         parameters = stage.of_the_run | stage.given | ({"resume": resume} if "resume" in stage.of_the_run else {})
         began = time.monotonic()
         mark = {"inputs": stage.inputs, "given": stage.given, "started": _now()}

@@ -40,6 +40,31 @@ def _map_axes(ax: "Axes") -> None:
     ax.set(xlabel="x", ylabel="y")
 
 
+STAGES = {  # of the flow, with what each leaves
+    "data checks": "sound files",
+    "umap training": "a map that goes both ways",
+    "vec2text training": "text of an embedding",
+    "correction loop": "text that re-embeds there",
+    "usage": "text of a place",
+}
+
+
+def where_we_are(number: int) -> "Figure":
+    """The flow of the five notebooks, with one of them marked, 1 to 5."""
+    figure, ax = plt.subplots(figsize=(10, 1.3))
+    for place, (name, leaves) in enumerate(STAGES.items(), start=1):
+        here = place == number
+        box = {"boxstyle": "round,pad=0.45", "fc": ACCENT if here else "white", "ec": ACCENT if here else FAINT}
+        ax.text(place, 0.62, f"{place}  {name}", ha="center", va="center", bbox=box, color="white" if here else INK)
+        ax.text(place, 0.05, leaves, ha="center", va="center", fontsize=9, color=ACCENT if here else INK)
+        if place > 1:
+            arrow = {"arrowstyle": "->", "color": INK}
+            ax.annotate("", (place - 0.43, 0.62), (place - 0.57, 0.62), arrowprops=arrow)
+    ax.set(xlim=(0.45, 5.55), ylim=(-0.2, 1))
+    ax.axis("off")
+    return figure
+
+
 def fields_of(categories: Sequence[Sequence[str]], keep: int = 8) -> list[str]:
     """One field a document: the archive of its first category, the rarer ones as "other"."""
     archives = [row[0].split(".")[0] if row else "unknown" for row in categories]
@@ -72,6 +97,21 @@ def map_of_documents(coordinates: np.ndarray, fields: Sequence[str], title: str 
     return figure
 
 
+def coverage(coordinates: np.ndarray, lonely: np.ndarray, title: str) -> "Figure":
+    """How many documents lie where, in hexagons, and which of them, by row, lie far from all others."""
+    figure, ax = plt.subplots(figsize=(8, 6))
+    cells = ax.hexbin(coordinates[:, 0], coordinates[:, 1], gridsize=28, mincnt=1, cmap="viridis", linewidths=0.2)
+    ax.scatter(
+        coordinates[lonely, 0], coordinates[lonely, 1], s=70, facecolors="none", edgecolors=ACCENT, linewidths=1.8,
+        label=f"the {len(lonely)} loneliest documents",
+    )  # fmt: skip
+    figure.colorbar(cells, ax=ax, label="documents in a cell")
+    _map_axes(ax)
+    ax.set_title(title)
+    ax.legend(loc="upper right")
+    return figure
+
+
 def histogram(values: Mapping[str, np.ndarray], xlabel: str, title: str) -> "Figure":
     """Overlaid histograms of a few samples of the same quantity."""
     figure, ax = plt.subplots(figsize=(7, 3.5))
@@ -95,6 +135,22 @@ def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]], ylabel: st
         ax.set_xlim(0.5, len(epochs) + 0.5)  # a single epoch, too, is a whole number
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         ax.legend()
+    return figure
+
+
+def loss_by_step(rounds: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str = "nats a token") -> "Figure":
+    """Training loss at every step, its running mean, and the held-out loss at the end of each epoch; a panel a round."""
+    figure, axes = plt.subplots(1, len(rounds), figsize=(4.6 * len(rounds), 3.4), squeeze=False)
+    for ax, (name, history) in zip(axes[0], rounds.items(), strict=True):
+        losses = np.asarray(history["step_loss"])
+        steps, width = np.arange(1, len(losses) + 1), max(len(losses) // 12, 1)
+        ax.plot(steps, losses, color=FAINT, linewidth=1, label="training, each step")
+        mean = np.convolve(losses, np.ones(width) / width, mode="valid")
+        ax.plot(steps[width - 1 :], mean, color=SECOND, label=f"training, mean of {width}")
+        ax.plot(history["step"], history["val_loss"], color=ACCENT, marker="o", label="held out")
+        ax.set(title=name, xlabel="optimiser step", ylabel=ylabel)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(fontsize=9)
     return figure
 
 
@@ -140,7 +196,7 @@ def grid_over(coordinates: np.ndarray, steps: int = 80) -> tuple[np.ndarray, tup
 def confidence_field(
     coordinates: np.ndarray, grid: np.ndarray, confidence: np.ndarray, shape: tuple[int, int]
 ) -> "Figure":
-    """How sure the decoder is over the map: the length of the conditional mean at each grid point."""
+    """How sure the decoder is over the map: the length of the conditional mean at each grid point; NaN is left white."""
     figure, ax = plt.subplots(figsize=(8, 6))
     mesh = ax.pcolormesh(
         grid[:, 0].reshape(shape),
@@ -151,7 +207,7 @@ def confidence_field(
         rasterized=True,
     )
     ax.scatter(coordinates[:, 0], coordinates[:, 1], s=2, color="white", alpha=0.7, linewidths=0)
-    figure.colorbar(mesh, ax=ax, label="confidence")
+    figure.colorbar(mesh, ax=ax, label="confidence, the length of the mean")
     _map_axes(ax)
     ax.set_title("Where the decoder is sure")
     return figure
@@ -182,12 +238,14 @@ def distance_by_step(steps: Sequence[Mapping[str, float]], levels: Mapping[str, 
     return figure
 
 
-def distance_by_width(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure":
-    """Mean distance of the best text so far after each correction step, a line for each width of beam."""
+def distance_by_width(
+    curves: Mapping[str, Sequence[Mapping[str, float]]], title: str = "A wide beam or a narrow one"
+) -> "Figure":
+    """Mean distance of the best text so far after each correction step, a line for each width of beam or other trial."""
     figure, ax = plt.subplots(figsize=(7, 4))
     for (name, steps), colour in zip(curves.items(), sns.color_palette("colorblind"), strict=False):
         ax.plot([step["mean"] for step in steps], marker="o", color=colour, label=name)
-    ax.set(xlabel="correction step", ylabel="embedding distance, 1 - cosine", title="A wide beam or a narrow one")
+    ax.set(xlabel="correction step", ylabel="embedding distance, 1 - cosine", title=title)
     ax.set_xticks(range(max(map(len, curves.values()))))
     ax.legend(fontsize=9)
     return figure
@@ -204,6 +262,18 @@ def traces(results: Sequence[Any], labels: Sequence[str]) -> "Figure":
     ax.set(xlabel="correction step", ylabel="cosine with the target", title="Best so far (line) and beam (dots)")
     ax.set_xticks(range(max(len(result.trace) for result in results)))
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    return figure
+
+
+def gaps_of_the_map(coordinates: np.ndarray, gaps: Sequence[Any]) -> "Figure":
+    """The emptiest places inside the map, with .x, .y and .radius, as circles that no document lies in."""
+    figure, ax = plt.subplots(figsize=(8, 6))
+    ax.scatter(coordinates[:, 0], coordinates[:, 1], s=8, color=FAINT, linewidths=0)
+    for number, gap in enumerate(gaps, start=1):
+        ax.add_patch(plt.Circle((gap.x, gap.y), gap.radius, facecolor=ACCENT, alpha=0.15, edgecolor=ACCENT))
+        ax.annotate(str(number), (gap.x, gap.y), ha="center", va="center", weight="bold", fontsize=9, color=SECOND)
+    _map_axes(ax)
+    ax.set_title(f"The {len(gaps)} emptiest places inside the map")
     return figure
 
 

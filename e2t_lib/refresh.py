@@ -1,6 +1,7 @@
 """The notebooks' committed outputs: executed in place in the smoke profile, in order, in a clean `runs/notebook`."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def refresh_notebooks(folder: str | Path | None = None) -> list[Path]:
     """Execute every notebook as nbval will, and keep the outputs; a notebook that fails stays as it was.
 
     Args:
-        folder: holds 01_*.ipynb and so on; None: the project's.
+        folder: holds 01_*.ipynb and so on, and `solutions` of their exercises; None: the project's.
 
     Raises:
         StageFailed: a cell failed.
@@ -25,6 +26,7 @@ def refresh_notebooks(folder: str | Path | None = None) -> list[Path]:
     os.environ["TQDM_DISABLE"] = "1"
     shutil.rmtree(project_root() / "runs" / INTERACTIVE, ignore_errors=True)
     paths = find_notebooks(folder)
+    paths += sorted((paths[0].parent / "solutions").glob("[0-9]*.ipynb"))  # they use the models that the others leave
     for path in paths:
         refresh_notebook(path)
     return paths
@@ -54,7 +56,7 @@ def refresh_notebook(path: Path) -> None:
 
 
 def clean(notebook: Any) -> None:
-    """Take out what differs from machine to machine: stderr, front ends' metadata, the interpreter's version."""
+    """Take out what differs each time: stderr, addresses in memory, front ends' metadata, the interpreter's version."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -63,6 +65,9 @@ def clean(notebook: Any) -> None:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in KEPT_METADATA}
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "text/plain" in output.get("data", {}):
+                    output.data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", output.data["text/plain"])
 
 
 def _refuse_absolute_paths(notebook: Any, path: Path) -> None:

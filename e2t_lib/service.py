@@ -312,16 +312,16 @@ class EmbeddingToTextService:
 
         Several targets of one point share the hypotheses that a single one would have.
         """
-        from e2t_lib.placement import aim_at, novelty_of, targets_at
+        from e2t_lib.placement import Aiming, novelty_of, targets_at
 
         first, settings = requests[0], self._settings(requests[0])
         points = _points(requests)
         each = min(settings.num_beams, len(self.dataset) - 2) if first.target == "sampled" else 1
         documents = self.dataset.unit_embeddings, self.dataset.coordinates
         targets = targets_at(self.umap, *documents, points, first.target, each)
-        tolerance = settings.embedding_tolerance
+        aiming = Aiming(self.umap, novelty_of(self.dataset), self.vec2text.words)
         aims = [
-            aim_at(self.umap, point, target, first.objective, tolerance, novelty_of(self.dataset))
+            aiming.at(point, target, first.objective, settings.embedding_tolerance)
             for point, own in zip(points, targets, strict=True)
             for target in own
         ]
@@ -331,6 +331,7 @@ class EmbeddingToTextService:
     def _settings(self, request: EmbeddingToTextRequest) -> CorrectionSettings:
         return override(
             self.correction or CorrectionSettings(max_length=self.vec2text.settings.max_length),
+            whole=True,
             seed=request.seed,
             max_correction_iterations=request.max_correction_iterations,
             embedding_tolerance=request.embedding_tolerance,

@@ -91,6 +91,7 @@ class CorrectionSettings:
     embedding_tolerance: float = 0.1  # of 1 - cosine
     min_length: int = 1  # tokens; a model that writes titles and documents cannot tell which of them are wanted
     max_length: int = 300
+    whole: bool = False  # texts come to an end within max_length; else long ones are cut there, as training texts are
     batch_size: int = 16  # targets written at a time
     seed: int = 0
 

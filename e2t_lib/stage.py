@@ -1,5 +1,7 @@
 """What every notebook needs around its own work: profile, folders, results as files, checked numbers."""
 
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,14 @@ class Stage:
         return self.run_dir / "checkpoints" / self.name
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
-        """Write the stage's figures to `<run_dir>/metrics/<name>.json`."""
+        """Write the stage's figures to `<run_dir>/metrics/<name>.json`.
+
+        Beside them, in `<run_dir>/resources/<name>.json`, the memory that its process held: it differs from one run to
+        the next, and figures must not.
+        """
         path = self.run_dir / "metrics" / f"{self.name}.json"
         write_json(path, metrics)
+        write_json(self.run_dir / "resources" / f"{self.name}.json", {"peak_memory_gb": peak_memory()})
         return path
 
     def read_metrics(self, name: str) -> dict[str, Any]:
@@ -59,6 +66,20 @@ def open_stage(name: str, *, profile: str, data_dir: str, models_dir: str, run_d
     if not stage.data_dir.is_dir():
         raise E2TError(f"{data_dir}: no such dataset folder; make one with `e2t build --input FILE --out {data_dir}`")
     return stage
+
+
+def peak_memory() -> float | None:
+    """The most memory that this process has held, resident, in gigabytes; None where the system does not count it."""
+    status = Path("/proc/self/status")
+    own = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    if own:  # getrusage takes for a kernel's own what the process that started it held
+        return int(own[1]) * 1024 / 1e9
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes elsewhere
+    return getrusage(RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def say(name: str, value: float, low: float, high: float) -> None:

@@ -169,6 +169,14 @@ def test_a_long_draft_has_its_sentences_edited_and_a_short_one_its_words(untrain
     assert short and all(len(sentences(text)) < 3 for text in short)
 
 
+def test_a_draft_that_was_tried_in_other_case_is_edited_all_the_same(untrained):
+    tried = ["Red cat\n\nRed cat sleeps. Old house falls.", "old house\n\nblue river. green stone sleeps."]
+    here, target = untrained.embedder.encode(tried)
+    draft = Draft(target, tried[0].lower(), here, tried)
+    [edits] = Editor(untrained, CorrectionSettings(max_length=40))([draft])
+    assert edits and all(len(sentences(text)) > 1 for text in edits)
+
+
 def letters(texts: list[str]) -> np.ndarray:
     counts = np.array([[text.count(letter) + 0.1 for letter in "abcdef"] for text in texts], dtype=np.float32)
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
@@ -196,6 +204,21 @@ def test_the_loop_tries_each_edit_once_and_keeps_what_is_nearer():
     assert steps == sorted(steps, reverse=True) and steps[-1] < steps[0] - 0.2
     without = correct(letters(["abbccc"]), lambda goals, heat, known: ["f"] * len(goals), letters, settings)[0]
     assert without.text == "f"
+
+
+def test_where_all_are_edits_nothing_is_written_anew():
+    asked = []
+
+    def propose(goals, heat, known):
+        asked.append(len(goals))
+        return ["f"] * len(goals)
+
+    def edit(drafts):
+        return [[draft.text + letter for letter in "abcdef"] for draft in drafts]
+
+    settings = CorrectionSettings(num_beams=1, proposals=4, edits=1.0, max_correction_iterations=3)
+    result = correct(letters(["abbccc"]), propose, letters, settings, edit=edit)[0]
+    assert asked == [4] and result.cosine > 0.5
 
 
 def test_where_all_texts_are_blank_the_answer_is_one_of_them_and_lands_where_it_does():

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 import pytest
 
 from e2t_lib import E2TError, EmbeddingToTextRequest, EmbeddingToTextService, load_dataset
+from e2t_lib.doctor import language_model
 from e2t_lib.language_models import LocalModel, OpenAIServer
 from e2t_lib.settings import CorrectionSettings
 from e2t_lib.synthesis import Prompt, candidates
@@ -100,6 +101,15 @@ def test_a_real_server_that_refuses_is_a_clear_error(base_url):
     model = OpenAIServer(base_url, "nobody/no-such-model", max_retries=0)
     with pytest.raises(E2TError, match=f"{base_url}, model 'nobody/no-such-model': .*"):
         model.complete(PROMPT, 1, temperature=0.7, seed=0)
+
+
+def test_the_doctor_asks_a_real_server(base_url, model_folder, monkeypatch):
+    monkeypatch.setenv("E2T_LLM_BASE_URL", base_url)
+    monkeypatch.setenv("E2T_LLM_MODEL", model_folder)
+    assert language_model() == f"{model_folder} at {base_url}, which answers"
+    monkeypatch.setenv("E2T_LLM_MODEL", "nobody/no-such-model")
+    with pytest.raises(E2TError, match="nobody/no-such-model"):
+        language_model()
 
 
 def test_llm_synthesis_through_a_real_server(base_url, model_folder, trained, monkeypatch):

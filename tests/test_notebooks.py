@@ -2,6 +2,9 @@
 
 import json
 import re
+import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -11,7 +14,9 @@ from e2t_lib.files import project_root
 from e2t_lib.pipeline import OF_THE_RUN, declared_parameters, find_notebooks
 
 NOTEBOOKS = find_notebooks()
-MOST_LINES = 40
+MOST_LINES, MEDIAN_LINES = 40, 6
+WORDS = range(900, 2_001)
+FIGURES = range(3, 8)  # the picture of the flow included
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -22,6 +27,11 @@ def path(request) -> Path:
 @pytest.fixture
 def code(path):
     return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+
+
+@pytest.fixture
+def prose(path):
+    return [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
 
 
 def test_there_are_the_five():
@@ -44,6 +54,38 @@ def test_cells_are_short_and_definitions_live_in_the_library(code):
     for cell in code:
         assert len(cell.source.splitlines()) <= MOST_LINES
         assert not re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE)
+    assert statistics.median(len(cell.source.splitlines()) for cell in code) <= MEDIAN_LINES
+
+
+def test_prose_is_of_a_length_to_be_read(prose):
+    assert sum(len(source.split()) for source in prose) in WORDS
+
+
+def test_every_notebook_has_its_figures(code):
+    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) in FIGURES
+
+
+def test_headings_follow_the_template(path, prose):
+    number = NOTEBOOKS.index(path) + 1
+    assert re.match(rf"# {number} · ", prose[0])
+    assert all(part in prose[0] for part in ("**What you will learn**", "**How long it takes**"))
+    headings = re.findall(r"^##+ (.+)$", re.sub(r"```.*?```", "", "\n".join(prose), flags=re.S), re.M)
+    assert headings[-2:] == ["Summary", "Exercises"] and any(name.startswith("The pitfall") for name in headings[:-2])
+    assert len(re.findall(r"^\d\. ", prose[-1], re.M)) == 4 and f"solutions/{path.stem}_solutions.ipynb" in prose[-1]
+
+
+def test_a_picture_says_where_in_the_flow_we_are(path, code):
+    assert f"where_we_are({NOTEBOOKS.index(path) + 1})" in code[1].source
+    assert any("image/png" in output.get("data", {}) for output in code[1].outputs)
+
+
+def test_papermill_tells_every_parameter(path):
+    command = [sys.executable, "-m", "papermill", "--help-notebook", str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    [cell] = [c for c in nbformat.read(path, 4).cells if "parameters" in c.metadata.get("tags", [])]
+    for line in cell.source.splitlines():
+        name, kind, about = re.fullmatch(r"(\w+): (\w+) = .+?  # (.+)", line).groups()
+        assert re.search(rf"^\s*{name}: {kind} ", told, re.M) and about.split(";")[0][:40] in " ".join(told.split())
 
 
 def test_committed_outputs_hold_nothing_of_a_machine(path):
@@ -66,3 +108,12 @@ def test_notebooks_are_linked_one_to_the_next(path):
     last = nbformat.read(path, 4).cells[-1].source
     for neighbour in NOTEBOOKS[max(number - 1, 0) : number + 2]:
         assert neighbour == path or neighbour.name in last
+
+
+def test_the_ten_answers_stand_in_the_cells_named():
+    page = (project_root() / "docs" / "what_you_will_know.md").read_text(encoding="utf-8")
+    answers = re.findall(r"→ \[\d\d, cell (\d+), \*(.+?)\*\]\(\.\./notebooks/(\w+)\.ipynb#", page)
+    assert len(answers) == len(re.findall(r"^\d+\. \*\*", page, re.M)) == 10
+    for cell, heading, stem in answers:
+        source = nbformat.read(project_root() / "notebooks" / f"{stem}.ipynb", 4).cells[int(cell)].source
+        assert re.search(rf"^##+ {re.escape(heading)}$", source, re.M), f"{stem}, cell {cell}: no {heading!r}"

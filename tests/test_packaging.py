@@ -20,14 +20,18 @@ def pins(lines: list[str]) -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", match[1]).lower(): match[2] for match in found if match}
 
 
-def declared() -> dict[str, str]:
+def requirements() -> list[str]:
+    """Of the package and of all its optional groups."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return pins(project["dependencies"] + project["optional-dependencies"]["dev"])
+    return [*project["dependencies"], *(line for group in project["optional-dependencies"].values() for line in group)]
+
+
+def declared() -> dict[str, str]:
+    return pins(requirements())
 
 
 def test_every_declared_dependency_is_pinned_exactly():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert len(declared()) == len(project["dependencies"]) + len(project["optional-dependencies"]["dev"])
+    assert len(declared()) == len(requirements())
 
 
 def test_environment_yml_names_the_same_versions_as_pyproject():

@@ -173,6 +173,7 @@ def test_points_on_the_layout_are_near_it_and_others_far(fitted):
 
 def test_the_saved_folder_holds_exactly_what_it_promises(saved):
     assert sorted(str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()) == [
+        "README.md",
         "config.pkl",
         "decoder/config.json",
         "decoder/model.safetensors",
@@ -180,6 +181,20 @@ def test_the_saved_folder_holds_exactly_what_it_promises(saved):
         "encoder/model.safetensors",
         "scaler.pkl",
     ]
+
+
+def test_the_card_says_what_the_map_was_trained_on_and_what_it_reached(fitted, saved, figures, tmp_path):
+    card = (saved / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: ") and "## Figures" not in card
+    assert f"{len(fitted.train_)} documents" in card and f"{len(fitted.held_out_)} others were held out" in card
+    for step, curves in fitted.history_.items():
+        assert f"| {step} | {len(curves['loss'])} | {min(curves['loss']):.4g} | {min(curves['val_loss']):.4g} |" in card
+    assert "| encoder_layers | 32 |" in card and "| patience | 0 |" in card
+    measured = ParametricUMAP.load(saved)
+    measured.metrics_ = figures
+    measured.save(tmp_path / "measured")
+    shown = (tmp_path / "measured" / "README.md").read_text()
+    assert f"| avg_cosine_similarity | {figures['held_out']['avg_cosine_similarity']:.4g} |" in shown
 
 
 def test_a_loaded_map_in_another_process_answers_identically_and_says_nothing(fitted, saved, data, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from e2t_lib.errors import E2TError
 from e2t_lib.pipeline import StageFailed, parse_parameter, run_pipeline
+from e2t_lib.report import write_report
 
 PARAMETERS = """profile: str = "smoke"
 data_dir: str = ""
@@ -82,6 +84,25 @@ def test_stages_pass_results_on_and_models_are_published_with_a_report(project):
     assert (result.report.parent / "02_use.html").exists()
     executed = nbformat.read(result.run_dir / "notebooks" / "02_use.ipynb", 4)
     assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+
+
+def test_the_report_says_how_long_a_stage_took_how_much_memory_it_held_and_where_the_map_is(project):
+    hold = "import time\nfrom e2t_lib.stage import open_stage\nheld = bytearray(b'1') * 500_000_000\ntime.sleep(0.5)"
+    write = "folders = dict(data_dir=data_dir, models_dir=models_dir, run_dir=run_dir)\n"
+    write += "open_stage('02_use', profile=profile, **folders).write_metrics({'product': 1.0})"
+    write_notebook(project / "notebooks", "02_use", "factor: int = 3", hold, write)
+    result = run(project)
+    assert json.loads((result.run_dir / "metrics" / "02_use.json").read_text()) == {"product": 1.0}
+    peak = json.loads((result.run_dir / "resources" / "02_use.json").read_text())["peak_memory_gb"]
+    assert 0.5 < peak < 2
+    page = result.report.read_text()
+    assert f"{peak:.2f} GB" in page and page.count("not measured") == 1
+    slowest = re.search(r">02_use</a>.*?<td>02_use: ([\d.]+) s<br>02_use: ([\d.]+) s<br>02_use: ([\d.]+) s</td>", page)
+    seconds = [float(found) for found in slowest.groups()]
+    assert seconds == sorted(seconds, reverse=True) and seconds[0] >= 0.5
+    assert "map.html" not in page
+    (result.run_dir / "map.html").touch()
+    assert 'href="../map.html"' in write_report(result.run_dir).read_text()
 
 
 def test_finished_stages_are_not_repeated_and_changed_ones_are_with_all_that_follows(project):

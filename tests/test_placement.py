@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from e2t_lib import E2TError, load_dataset
 from e2t_lib.parametric_umap import ParametricUMAP
 from e2t_lib.placement import (
+    Aiming,
     LayoutJudge,
     Novelty,
     PlacementMeter,
-    aim_at,
     find_gaps,
     own_points,
     points_between,
@@ -137,14 +137,14 @@ def test_no_document_is_a_target_not_even_the_one_pointed_at(umap, dataset):
 def test_each_objective_ranks_by_what_it_names(umap, dataset):
     point, target = dataset.coordinates[0].astype(float), dataset.unit_embeddings[0]
     others = dataset.unit_embeddings[:50]
+    aiming = Aiming(umap, Novelty([]))
+    aims = {name: aiming.at(point, target, name, 0.1) for name in ("embedding", "placement", "both")}
     distance = 1 - others @ target
     landed = np.linalg.norm(umap.transform(others) - point, axis=1) / umap.neighbor_distance_
-    nothing = Novelty([])
-    misses = {name: aim_at(umap, point, target, name, 0.1, nothing) for name in ("embedding", "placement", "both")}
-    np.testing.assert_allclose(misses["embedding"].miss(others), distance, atol=1e-6)
-    np.testing.assert_allclose(misses["placement"].miss(others), landed, rtol=1e-4)
-    np.testing.assert_allclose(misses["both"].miss(others), landed + 10 * distance, rtol=1e-4)
-    assert (misses["embedding"].tolerance, misses["placement"].tolerance, misses["both"].tolerance) == (0.1, 0.5, 1.5)
+    np.testing.assert_allclose(aims["embedding"].miss(others), distance, atol=1e-6)
+    np.testing.assert_allclose(aims["placement"].miss(others), landed, rtol=1e-4)
+    np.testing.assert_allclose(aims["both"].miss(others), landed + 10 * distance, rtol=1e-4)
+    assert (aims["embedding"].tolerance, aims["placement"].tolerance, aims["both"].tolerance) == (0.1, 0.5, 1.5)
 
 
 def test_the_longest_shared_run_counts_words_in_a_row():
@@ -201,5 +201,13 @@ def test_quotations_are_shared_runs_of_eight_or_more(left, right):
 
 
 def test_a_quotation_comes_behind_all_other_texts(umap, dataset):
-    aim = aim_at(umap, dataset.coordinates[0], dataset.unit_embeddings[0], "both", 0.1, Novelty(dataset.texts))
-    assert aim.cost(dataset.texts[5]) == 1_000 and aim.cost("Something else.") == 0
+    aiming = Aiming(umap, Novelty(dataset.texts))
+    aim = aiming.at(dataset.coordinates[0], dataset.unit_embeddings[0], "both", 0.1)
+    assert aim.cost(dataset.texts[5]) >= 1_000 > aim.cost("Zorbled wibbish.") > aim.cost("A map of the data.") == 0
+
+
+def test_words_are_those_of_the_documents_those_known_and_numbers_and_none_comes_twice_in_a_row():
+    novelty = Novelty(["One small step."])
+    assert novelty.ill_words("One: STEP 2 of 3d", frozenset({"of"})) == 0
+    assert novelty.ill_words("one smallish step of", frozenset()) == 2
+    assert novelty.ill_words("step step, step 1 1", frozenset()) == 3

@@ -92,6 +92,7 @@ def test_a_pretrained_base_is_used_and_trained_further(corpus_file, gpt2_folder,
     model = pretrain(corpus, embedder, Vec2TextSettings(base_model=str(gpt2_folder), epochs=2, **values), tmp_path)
     install(model, tmp_path / "base")
     assert sorted(p.name for p in (tmp_path / "base").iterdir()) == [
+        "README.md",
         "language_model",
         "tokenizer",
         "vec2text_config.json",

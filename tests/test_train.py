@@ -10,8 +10,8 @@ from e2t_lib.settings import MapSettings, Vec2TextSettings
 from e2t_lib.train import GUIDE_METRICS, guide_metrics, train_models
 
 TREE = {
-    "parametric_umap": {"config.pkl", "scaler.pkl", "encoder", "decoder"},
-    "vec2text": {"vec2text_config.json", "tokenizer", "language_model", "embedding_model"},
+    "parametric_umap": {"README.md", "config.pkl", "scaler.pkl", "encoder", "decoder"},
+    "vec2text": {"README.md", "vec2text_config.json", "tokenizer", "language_model", "embedding_model"},
 }
 
 
@@ -19,7 +19,7 @@ def tree(folder):
     return {path.name: {entry.name for entry in path.iterdir()} for path in folder.iterdir()}
 
 
-def test_the_models_folder_holds_exactly_the_guides_tree(trained):
+def test_the_models_folder_holds_the_guides_tree_and_a_card_each(trained):
     folder, _ = trained
     assert tree(folder) == TREE
 

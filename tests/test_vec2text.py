@@ -96,6 +96,28 @@ def test_the_guess_of_a_length_heeds_the_shortest(trained):
         assert (drawn > 64).all()
 
 
+def test_a_whole_text_is_guessed_no_longer_than_it_may_be(trained, monkeypatch):
+    told = []
+    heard = trained.model.tokens
+
+    def listen(ids, left):
+        told.append(int(left.max()))
+        return heard(ids, left)
+
+    monkeypatch.setattr(trained.model, "tokens", listen)
+    monkeypatch.setattr(trained.model.conditioning.length, "draw", lambda *_: torch.full((6,), 50))
+    embeddings = torch.from_numpy(trained.embedder.encode(TEXTS[:6]))
+    for whole, guessed in ((False, 50), (True, 8)):
+        told.clear()
+        trained.model.write(embeddings, Sampling(max_length=8, whole=whole), torch.Generator())
+        assert told[0] == guessed
+
+
+def test_a_base_cannot_have_another_architecture_than_its_own():
+    with pytest.raises(E2TError, match="its lexical_head is True, not False; leave that setting alone"):
+        Vec2Text.from_base(Vec2TextSettings(base_model="embedded", lexical_head=False), Embedder())
+
+
 def test_a_seed_decides_sampled_texts(trained):
     embeddings = trained.embedder.encode(TEXTS[:6])
     first, second = (trained.write(embeddings, Sampling(max_length=8), seed=3) for _ in range(2))
@@ -106,13 +128,38 @@ def test_a_seed_decides_sampled_texts(trained):
 def test_saved_and_loaded_model_has_the_tree_and_writes_the_same(trained, tmp_path):
     trained.save(tmp_path / "vec2text")
     names = sorted(path.name for path in (tmp_path / "vec2text").iterdir())
-    assert names == ["embedding_model", "language_model", "tokenizer", "vec2text_config.json"]
+    assert names == ["README.md", "embedding_model", "language_model", "tokenizer", "vec2text_config.json"]
     again = Vec2Text.load(tmp_path / "vec2text", embedder=hashed)
     embeddings = trained.embedder.encode(TEXTS[:5])
     assert again.write(embeddings, seed=0) == trained.write(embeddings, seed=0)
     assert again.held_out == trained.held_out and again.history == trained.history
     with pytest.raises(E2TError, match="hashed"):
         Vec2Text.load(tmp_path / "vec2text")
+
+
+def test_the_card_says_what_the_model_derives_from_and_no_path_of_the_machine(trained, gpt2_folder, tmp_path):
+    model = copy.copy(trained)
+    model.trained_on = str(tmp_path / "my_corpus")
+    model.save(tmp_path / "vec2text")
+    card = (tmp_path / "vec2text" / "README.md").read_text()
+    assert "base_model:" not in card  # a folder is no name on the hub
+    assert (
+        f"**Derives from** the model `{gpt2_folder.name}`. **Inverts** the embeddings of `hashed`, 32 numbers" in card
+    )
+    learned = len(TEXTS) - len(trained.held_out)
+    assert f"{learned} texts of the dataset `my_corpus`" in card
+    assert f"{len(trained.held_out)} others were held out" in card
+    for epoch, loss, val_loss in zip(*map(vars(trained.history).get, ("epoch", "loss", "val_loss")), strict=True):
+        assert f"| inverter | {epoch} | {loss:.4g} | {val_loss:.4g} |" in card
+    assert str(tmp_path) not in card and str(gpt2_folder) not in card
+    assert Vec2Text.load(tmp_path / "vec2text", embedder=hashed).documents == learned
+
+
+def test_the_card_of_a_shipped_base_names_where_it_comes_from(tmp_path):
+    Vec2Text.load("embedded").save(tmp_path / "vec2text")
+    card = (tmp_path / "vec2text" / "README.md").read_text()
+    assert card.startswith('---\nbase_model: "sentence-transformers/all-MiniLM-L6-v2"\n')
+    assert "**Not trained** on any text since." in card and "embeddings of all-MiniLM-L6-v2, 384 numbers" in card
 
 
 def test_a_trained_model_serves_as_base_for_further_training(trained, tmp_path):

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from e2t_lib.embedder import Embedder, embedded_model_path
+
 
 def _nan(embeddings: list, _metadata: list, _places: dict) -> None:
     embeddings[0]["embedding"][7] = float("nan")
@@ -50,6 +52,16 @@ def break_copy(folder: Path, mistake: str) -> Iterator[Path]:
         for name, part in zip(names, parts, strict=True):
             (copy / name).write_text(json.dumps(part), encoding="utf-8")
         yield copy
+
+
+def wrongly_pooled() -> Embedder:
+    """all-MiniLM-L6-v2 with one mistake: it takes the first token's vector for the mean of all tokens' vectors."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling
+
+    model = SentenceTransformer(str(embedded_model_path()))
+    model[1] = Pooling(model[1].embedding_dimension, pooling_mode="cls")
+    return Embedder(lambda texts: model.encode(texts, show_progress_bar=False))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from e2t_lib.dataset.layout import lay_out, layout_settings
 from e2t_lib.errors import E2TError
-from e2t_lib.files import atomic_folder, resolve
+from e2t_lib.files import atomic_folder, resolve, write_text
+from e2t_lib.model_card import CARD, map_card
 from e2t_lib.parametric_umap import storage
 from e2t_lib.parametric_umap.checkpoint import Checkpoint, History
 from e2t_lib.parametric_umap.networks import build_decoder, build_encoder
@@ -212,7 +213,7 @@ class ParametricUMAP:
         return self._index
 
     def save(self, folder: str | Path) -> None:
-        """Write config.pkl, scaler.pkl, encoder/ and decoder/, all or nothing.
+        """Write config.pkl, scaler.pkl, encoder/, decoder/ and a model card, all or nothing.
 
         Raises:
             E2TError: not fitted; the folder cannot be written.
@@ -224,6 +225,7 @@ class ParametricUMAP:
             storage.write_pickle(temporary / "scaler.pkl", self.scaler_)
             storage.write_network(temporary / "encoder", self._encoder, self._encoder_config())
             storage.write_network(temporary / "decoder", self._decoder, self._decoder_config())
+            write_text(temporary / CARD, map_card(config))
 
     @classmethod
     def load(cls, folder: str | Path) -> "ParametricUMAP":

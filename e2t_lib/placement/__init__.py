@@ -3,17 +3,17 @@
 Joins the two models, which do not know each other.
 """
 
-from e2t_lib.placement.aims import aim_at, targets_at
+from e2t_lib.placement.aims import Aiming, targets_at
 from e2t_lib.placement.metrics import LayoutJudge, PlacementMeter
 from e2t_lib.placement.novelty import Novelty, novelty_of
 from e2t_lib.placement.points import Gap, find_gaps, own_points, points_between, read_points
 
 __all__ = [
+    "Aiming",
     "Gap",
     "LayoutJudge",
     "Novelty",
     "PlacementMeter",
-    "aim_at",
     "find_gaps",
     "novelty_of",
     "own_points",

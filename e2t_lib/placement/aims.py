@@ -1,6 +1,6 @@
 """Where the correction loop aims when it is asked about a place: target embeddings, and what texts are ranked by."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ BLEND = 0.5  # share of the nearest document
 PLACEMENT_TOLERANCE = 0.5  # neighbour distances: nearer than that, a text is where it should be
 DISTANCE_WEIGHT = 10.0  # neighbour distances that a whole embedding distance counts, where both are aimed at
 COPIED = 1_000.0  # farther than any text can be: a quotation is kept only where there is nothing else
+ILL_WORDED = 0.5  # neighbour distances that a word counts which is none, or repeats the one before
 OWN = 0.25  # neighbour distances: a document as near as that is the one pointed at, and not to be written again
 
 
@@ -67,47 +68,54 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def placement_miss(umap: "ParametricUMAP", point: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Embeddings (m, d) -> (m,), how far from the point (2,) they land on the map, in neighbour distances."""
-    return lambda embeddings: np.linalg.norm(umap.transform(embeddings) - point, axis=1) / umap.neighbor_distance_
+@dataclass(frozen=True)
+class Aiming:
+    """What ranks texts for places of a map.
 
-
-def aim_at(
-    umap: "ParametricUMAP",
-    point: np.ndarray,
-    target: np.ndarray,
-    objective: Objective,
-    tolerance: float,
-    novelty: Novelty,
-) -> Aim:
-    """What ranks texts for a point of the map.
-
-    - embedding: the embedding distance to the target.
-    - placement: the placement error, the distance on the map from the point to where the text lands.
-    - both: placement error + 10 x embedding distance, so that of texts that land alike the one that is most about
-      the place is kept; it has converged when the placement error can be nothing but small.
-
-    A text with 8 words in a row of a document comes behind all that have none.
-
-    Args:
+    Attributes:
         umap: fitted.
-        point: (2,).
-        target: (d,), unit.
-        objective: one of the above.
-        tolerance: embedding distance at which the search ends; the placement error's is .5 neighbour distances.
         novelty: what knows the documents that nothing is to be copied from.
+        words: casefolded, that are words though no document has them.
     """
 
-    def distance(embeddings: np.ndarray) -> np.ndarray:
-        return 1.0 - embeddings @ target
+    umap: "ParametricUMAP"
+    novelty: Novelty
+    words: frozenset[str] = frozenset()
 
-    def cost(text: str) -> float:
-        return COPIED if novelty.quotes(text) else 0.0
+    def placement(self, texts: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """How far from a point, (2,), texts of embeddings (m, d) land on the map, in neighbour distances, (m,).
 
-    landed = placement_miss(umap, point)
-    if objective == "embedding":
-        return Aim(distance, tolerance, cost)
-    if objective == "placement":
-        return Aim(landed, PLACEMENT_TOLERANCE, cost)
-    both = PLACEMENT_TOLERANCE + DISTANCE_WEIGHT * tolerance
-    return Aim(lambda embeddings: landed(embeddings) + DISTANCE_WEIGHT * distance(embeddings), both, cost)
+        By the encoder alone. With a share of the places of the documents most like a text, the independent judge was no
+        better pleased (a median of 4.1 to 5.8 where the encoder alone has 4.3 to 5.3, of 12 to 24 points), and texts
+        landed half as far off again by the encoder.
+        """
+        return np.linalg.norm(self.umap.transform(texts) - point, axis=1) / self.umap.neighbor_distance_
+
+    def at(self, point: np.ndarray, target: np.ndarray, objective: Objective, tolerance: float) -> Aim:
+        """What ranks texts for a point, (2,), and a target embedding, (d,), unit.
+
+        - embedding: the embedding distance to the target.
+        - placement: how far from the point the text lands on the map.
+        - both: placement + 10 x embedding distance, so that of texts that land alike the one that is most about the
+          place is kept.
+
+        A text with 8 words in a row of a document comes behind all that have none; and each word that neither a
+        document nor `words` has, or that repeats the one before, counts as half a neighbour distance: word pieces make
+        many a word that is none.
+
+        The search ends at an embedding distance of `tolerance`, a placement of .5 neighbour distances, or both.
+        """
+
+        def distance(texts: np.ndarray) -> np.ndarray:
+            return 1.0 - texts @ target
+
+        def cost(text: str) -> float:
+            quoted = COPIED if self.novelty.quotes(text) else 0.0
+            return quoted + ILL_WORDED * self.novelty.ill_words(text, self.words)
+
+        if objective == "embedding":
+            return Aim(distance, tolerance, cost)
+        if objective == "placement":
+            return Aim(lambda texts: self.placement(texts, point), PLACEMENT_TOLERANCE, cost)
+        both = PLACEMENT_TOLERANCE + DISTANCE_WEIGHT * tolerance
+        return Aim(lambda texts: self.placement(texts, point) + DISTANCE_WEIGHT * distance(texts), both, cost)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +54,12 @@ class Novelty:
     def quotes(self, text: str) -> bool:
         """Whether a text has 8 words in a row with a document."""
         return self.longest_shared_run(text) >= COPIED_WORDS
+
+    def ill_words(self, text: str, known: frozenset[str]) -> int:
+        """Words that no document has and that are not `known`, numbers aside, and words that repeat the one before."""
+        words = _words(text)
+        invented = [word for word in words if word.isalpha() and word not in self._numbers and word not in known]
+        return len(invented) + sum(word == before for before, word in pairwise(words))
 
 
 @lru_cache(maxsize=1)

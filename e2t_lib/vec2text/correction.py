@@ -247,13 +247,15 @@ def _step(
         parents = [
             parent for search, budget in zip(searches, budgets, strict=True) for parent in search.parents(budget)
         ]
-        known = [parent.text for parent in parents], np.stack([parent.embedding for parent in parents])
+        rows = [parent.embedding for parent in parents]
+        known = [parent.text for parent in parents], np.reshape(rows, (len(rows), targets.shape[1]))
     greedy = [
         number < max(len(search.beam), 1)
         for search, budget in zip(searches, budgets, strict=True)
         for number in range(budget)
     ]
-    written = iter(propose(targets, np.where(greedy, 0.0, settings.temperature), known))
+    # Where all are edits, nothing is left to propose.
+    written = iter(propose(targets, np.where(greedy, 0.0, settings.temperature), known) if sum(budgets) else [])
     texts = [own + list(itertools.islice(written, budget)) for own, budget in zip(texts, budgets, strict=True)]
     embeddings = iter(embed([text for own in texts for text in own]))
     for search, own in zip(searches, texts, strict=True):

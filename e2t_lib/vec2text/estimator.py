@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ ARCHITECTURE = (
     "prefix_length", "prefix_width", "lexical_head", "lexical_width", "lexical_rank", "length_head", "corrector",
 )  # fmt: skip
 LEXICAL_BATCH, LEXICAL_RATE = 256, 3e-3  # of 512 and 256 texts, 1e-3, 3e-3 and 6e-3, the best in equal time
+WHOLE_WORD = "[▁Ġ][a-zA-Z]+"  # a token that begins with a space, as ▁ or as GPT-2 writes it
 WRITE_BATCH, WRITE_TOKENS = 256, 16_384  # texts written at a time, and tokens of all: short ones go side by side
 
 
@@ -55,6 +57,7 @@ class Vec2Text:
         self._fresh = False  # conditioning that has seen no text yet
         self.history, self.corrector_history = History(), History()
         self.held_out: list[int] = []
+        self.documents = 0  # that training learned from
         self.trained_on = ""  # the dataset folder, which the service reads the nearest documents from
 
     @classmethod
@@ -62,7 +65,8 @@ class Vec2Text:
         """An untrained model: the language model of `settings.base_model` with fresh conditioning, seeded.
 
         Raises:
-            E2TError: the base model is neither a folder, nor cached, nor reachable.
+            E2TError: the base model is neither a folder, nor cached, nor reachable, or its conditioning is another than
+                the settings ask for.
         """
         folder = base_model_folder() if settings.base_model == EMBEDDED else resolve(settings.base_model)
         if (folder / CONFIG).exists():
@@ -88,6 +92,12 @@ class Vec2Text:
                 "pass a plain language model as the base, such as minilm-decoder, or embed with the former"
             )
         architecture = {key: record["settings"].get(key, getattr(settings, key)) for key in ARCHITECTURE}
+        for key, value in architecture.items():
+            if (asked := getattr(settings, key)) not in (value, getattr(Vec2TextSettings(), key)):
+                raise E2TError(
+                    f"base model {settings.base_model!r}: its {key} is {value}, not {asked}; leave that setting alone, or "
+                    "start from a plain language model, such as minilm-decoder"
+                )
         settings = replace(settings, **architecture)
         model, tokenizer = load_model(folder, settings, record["dimension"])
         return cls(model.eval(), tokenizer, embedder, settings, record["dimension"])
@@ -117,6 +127,7 @@ class Vec2Text:
         self.held_out = sorted(held_out) if held_out is not None else held_out_rows(len(texts), self.settings)
         out = set(self.held_out)
         rows = [row for row in range(len(texts)) if row not in out]
+        self.documents = len(rows)
         training, validation = (self._pairs(texts, embeddings, part) for part in (rows, self.held_out))
         lexical = self.model.conditioning.lexical
         if self._fresh and lexical is not None:
@@ -209,8 +220,15 @@ class Vec2Text:
             logits = lexical.logits(torch.from_numpy(self._targets(embedding)).to(self.device))
         raised = logits[0] - lexical.words.bias[lexical.groups]
         tokens = self.tokenizer.convert_ids_to_tokens(raised.argsort(descending=True).tolist())
-        words = (token[1:].lower() for token in tokens if re.fullmatch(r"[▁Ġ][a-zA-Z]{3,}", token))
+        words = (token[1:].lower() for token in tokens if re.fullmatch(WHOLE_WORD, token) and len(token) > 3)
         return list(itertools.islice(dict.fromkeys(words), count))
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The words, casefolded, that are one token."""
+        return frozenset(
+            token[1:].casefold() for token in self.tokenizer.get_vocab() if re.fullmatch(WHOLE_WORD, token)
+        )
 
     def cut(self, texts: Sequence[str]) -> list[str]:
         """Texts as far as this model reads and writes: their first `max_length` tokens."""
@@ -329,7 +347,7 @@ class Vec2Text:
         return self.invert_embeddings(total, **options)[0]
 
     def save(self, folder: str | Path) -> None:
-        """Write vec2text_config.json, tokenizer/, language_model/ and embedding_model/, atomically.
+        """Write vec2text_config.json, tokenizer/, language_model/, embedding_model/ and a model card, atomically.
 
         The conditioning's weights stand in language_model/conditioning.safetensors.
         """
@@ -338,6 +356,7 @@ class Vec2Text:
             "embedder": self.embedder.name,
             "dimension": self.dimension,
             "trained_on": self.trained_on,
+            "documents": self.documents,
             "settings": asdict(self.settings),
             "history": vars(self.history),
             "corrector_history": vars(self.corrector_history),
@@ -372,6 +391,6 @@ class Vec2Text:
         model, tokenizer = load_model(folder, settings, record["dimension"])
         self = cls(model.to(device or default_device()).eval(), tokenizer, embedder, settings, record["dimension"])
         self.history, self.corrector_history = History(**record["history"]), History(**record["corrector_history"])
-        self.held_out = record["held_out"]
+        self.held_out, self.documents = record["held_out"], record.get("documents", 0)
         self.trained_on = record["trained_on"]
         return self

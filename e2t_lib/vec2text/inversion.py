@@ -42,7 +42,9 @@ def inversion_steps(
 
 def _proposals(model: "Vec2Text", settings: CorrectionSettings) -> Propose:
     """Texts for targets: from nothing, by the corrector, or, without one, aimed past the target by the residual."""
-    sampling = Sampling(settings.temperature, min_length=settings.min_length, max_length=settings.max_length)
+    sampling = Sampling(
+        settings.temperature, min_length=settings.min_length, max_length=settings.max_length, whole=settings.whole
+    )
     model.noise.manual_seed(settings.seed)
 
     def propose(targets: np.ndarray, temperatures: np.ndarray, known: tuple[list[str], np.ndarray] | None) -> list[str]:

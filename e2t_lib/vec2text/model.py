@@ -211,6 +211,8 @@ class ConditionedLM(nn.Module):
         lengths = torch.zeros(len(embeddings), dtype=torch.long, device=embeddings.device)  # nobody listens
         if self.conditioning.length is not None:
             lengths = self.conditioning.length.draw(embeddings, temperatures, generator, sampling.min_length)
+            if sampling.whole:
+                lengths = lengths.clamp(max=sampling.max_length)
         if beams:
             return search(self, embeddings, lengths, hypotheses, sampling)
         return sample(self, embeddings, lengths, hypotheses, sampling, temperatures, generator)

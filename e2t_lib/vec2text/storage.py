@@ -1,4 +1,4 @@
-"""The saved folder: vec2text_config.json, tokenizer/, language_model/ and embedding_model/."""
+"""The saved folder: vec2text_config.json, tokenizer/, language_model/ and embedding_model/, and a model card."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from e2t_lib.embedder import Embedder
 from e2t_lib.errors import E2TError
-from e2t_lib.files import atomic_folder, write_json
+from e2t_lib.files import atomic_folder, write_json, write_text
+from e2t_lib.model_card import CARD, vec2text_card
 from e2t_lib.settings import Vec2TextSettings
 from e2t_lib.vec2text.bases import load_language_model, load_tokenizer
 from e2t_lib.vec2text.conditioning import Conditioning, token_groups
@@ -29,6 +30,7 @@ def save_model(folder: Path, model: ConditionedLM, tokenizer: Any, embedder: Emb
         save_file(model.conditioning.state_dict(), new / CONDITIONING)
         embedder.save(new / "embedding_model")
         write_json(new / CONFIG, record)
+        write_text(new / CARD, vec2text_card(record))
 
 
 def load_model(folder: Path, settings: Vec2TextSettings, dimension: int) -> tuple[ConditionedLM, Any]:

@@ -31,11 +31,21 @@ Learner = ConditionedLM | BagOfTokens
 
 @dataclass
 class History:
-    """Losses in nats a token: training averaged over an epoch, validation at its end."""
+    """Losses in nats a token.
+
+    Attributes:
+        epoch: 1, 2 and so on.
+        loss: of training, averaged over each epoch.
+        val_loss: of held-out texts, at the end of each epoch.
+        step: optimiser steps taken by the end of each epoch.
+        step_loss: of training, one a step.
+    """
 
     epoch: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    step_loss: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -73,7 +83,7 @@ def train(
             uninterrupted one would have taken.
 
     Returns:
-        The loss curves, with one entry an epoch.
+        The loss curves, with one entry an epoch, and one a step.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.utils import set_seed
@@ -110,6 +120,7 @@ def train(
             progress.step, progress.batch = progress.step + 1, progress.batch + 1
             clock, progress.seconds = time.monotonic(), progress.seconds + time.monotonic() - clock
             progress.loss_sum += loss.item()
+            progress.history.step_loss.append(round(loss.item(), 4))
             bar.update()
             bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.3f}", refresh=False)
             if (done := _share_done(progress, settings, steps)) >= 1:
@@ -185,6 +196,7 @@ def _close_epoch(progress: _Progress, val_loss: float) -> None:
     progress.history.epoch.append(progress.epoch + 1)
     progress.history.loss.append(progress.loss_sum / max(progress.batch, 1))
     progress.history.val_loss.append(val_loss)
+    progress.history.step.append(progress.step)
     progress.epoch, progress.batch, progress.loss_sum = progress.epoch + 1, 0, 0.0
 
 

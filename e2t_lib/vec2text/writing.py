@@ -23,13 +23,18 @@ MOST_IDLE = (
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to write: sampling at a temperature; greedy at temperature 0; beam search where `num_beams` > 1."""
+    """How to write: sampling at a temperature; greedy at temperature 0; beam search where `num_beams` > 1.
+
+    A text whose guessed length is beyond `max_length` is the beginning of one, cut there, as long training texts are;
+    or, where it is to be `whole`, a shorter one that comes to its end.
+    """
 
     temperature: float = 0.7
     top_k: int = 40
     num_beams: int = 1
     min_length: int = 1  # an empty text answers nothing
     max_length: int = 300
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_length <= self.max_length:
