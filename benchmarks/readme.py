@@ -27,7 +27,7 @@ def main() -> int:
 
 
 def save_map(notebook: Path, target: Path) -> None:
-    """The second figure of an executed notebook: the first shows where in the flow we are."""
+    """The last figure of an executed notebook: where the texts land."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     images = [
         output["data"]["image/png"]
@@ -36,7 +36,7 @@ def save_map(notebook: Path, target: Path) -> None:
         if "image/png" in output.get("data", {})
     ]
     target.parent.mkdir(exist_ok=True)
-    target.write_bytes(base64.b64decode(images[1]))
+    target.write_bytes(base64.b64decode(images[-1]))
 
 
 def read(name: str) -> dict[str, Any]:
