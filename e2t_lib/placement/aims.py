@@ -100,8 +100,8 @@ class Aiming:
           place is kept.
 
         A text with 8 words in a row of a document comes behind all that have none; and each word that neither a
-        document nor `words` has, or that repeats the one before, counts as half a neighbour distance: word pieces make
-        many a word that is none.
+        document nor `words` has, or that repeats the one before, counts as half a neighbour distance, or a twentieth of
+        an embedding distance: word pieces make many a word that is none.
 
         The search ends at an embedding distance of `tolerance`, a placement of .5 neighbour distances, or both.
         """
@@ -109,9 +109,10 @@ class Aiming:
         def distance(texts: np.ndarray) -> np.ndarray:
             return 1.0 - texts @ target
 
+        each = ILL_WORDED / DISTANCE_WEIGHT if objective == "embedding" else ILL_WORDED
+
         def cost(text: str) -> float:
-            quoted = COPIED if self.novelty.quotes(text) else 0.0
-            return quoted + ILL_WORDED * self.novelty.ill_words(text, self.words)
+            return each * self.novelty.ill_words(text, self.words) + (COPIED if self.novelty.quotes(text) else 0.0)
 
         if objective == "embedding":
             return Aim(distance, tolerance, cost)
