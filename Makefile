@@ -48,8 +48,7 @@ unit: install
 	$(BIN)/pytest tests
 
 notebooks: install
-	TQDM_DISABLE=1 $(BIN)/pytest -p no:cacheprovider --nbval --nbval-cell-timeout=300 --ignore notebooks/solutions notebooks
-	TQDM_DISABLE=1 $(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-cell-timeout=300 notebooks/solutions
+	$(BIN)/pytest -p no:cacheprovider --nbval --nbval-cell-timeout=300 notebooks
 
 refresh: install
 	$(BIN)/e2t refresh

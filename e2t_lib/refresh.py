@@ -23,7 +23,7 @@ def refresh_notebooks(folder: str | Path | None = None) -> list[Path]:
         StageFailed: a cell failed.
         E2TError: an output holds an absolute path of this machine.
     """
-    os.environ["TQDM_DISABLE"] = "1"
+    os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # as notebooks/conftest.py does for nbval
     shutil.rmtree(project_root() / "runs" / INTERACTIVE, ignore_errors=True)
     paths = find_notebooks(folder)
     paths += sorted((paths[0].parent / "solutions").glob("[0-9]*.ipynb"))  # they use the models that the others leave

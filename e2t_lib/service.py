@@ -317,8 +317,8 @@ class EmbeddingToTextService:
         first, settings = requests[0], self._settings(requests[0])
         points = _points(requests)
         each = min(settings.num_beams, len(self.dataset) - 2) if first.target == "sampled" else 1
-        documents = self.dataset.unit_embeddings, self.dataset.coordinates
-        targets = targets_at(self.umap, *documents, points, first.target, each)
+        embeddings, places = self.dataset.unit_embeddings, self.dataset.coordinates
+        targets = targets_at(self.umap, embeddings, places, points, first.target, each)
         aiming = Aiming(self.umap, novelty_of(self.dataset), self.vec2text.words)
         aims = [
             aiming.at(point, target, first.objective, settings.embedding_tolerance)

@@ -1,6 +1,10 @@
 """nbval compares outputs strictly, but for what a kernel's plumbing decides."""
 
+import os
 from typing import Any
+
+# No progress bars, of ours or of the libraries', which would be outputs; kernels inherit it.
+os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def pytest_collectstart(collector: Any) -> None:

@@ -46,7 +46,7 @@ class Draft:
         target: (d,) float32, unit.
         text: as it stands.
         embedding: of the text, (d,) float32, unit.
-        tried: all texts tried for the target so far.
+        tried: all texts tried for the target so far, this one first; of several that differ in case only, the last.
     """
 
     target: np.ndarray
@@ -266,7 +266,8 @@ def _edited(searches: list[_Search], edit: Edit | None, count: int) -> list[list
     """For each search the best `count` edits of each of its hypotheses that it has not tried yet."""
     parents = [(search, parent) for search in searches for parent in search.beam]
     drafts = [
-        Draft(search.target, parent.text, parent.embedding, tuple(search.tried.values())) for search, parent in parents
+        Draft(search.target, parent.text, parent.embedding, (parent.text, *search.tried.values()))
+        for search, parent in parents
     ]
     out: dict[int, list[str]] = {id(search): [] for search in searches}
     ranked = edit(drafts) if edit and count else [[] for _ in drafts]

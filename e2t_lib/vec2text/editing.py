@@ -53,8 +53,7 @@ class Editor:
 
     def _read(self, drafts: list[Draft]) -> None:
         """Embed the sentences that are new, and forget those of targets that are done."""
-        # A draft itself may be missing among those tried, which hold one of several texts that differ in case only.
-        texts = dict.fromkeys(text for draft in drafts for text in (draft.text, *draft.tried))
+        texts = dict.fromkeys(text for draft in drafts for text in draft.tried)
         needed = dict.fromkeys(part for text in texts for part in sentences(text))
         fresh = [part for part in needed if part not in self.sentences]
         if fresh:

@@ -41,7 +41,7 @@ def sentence_edits(draft: Draft, known: dict[str, Sentence], lengths: range, cou
 
     Args:
         draft: of two sentences or more.
-        known: every sentence of the draft and of `draft.tried`.
+        known: every sentence of `draft.tried`.
         lengths: how many tokens a combination may have.
         count: of combinations at most.
     """
