@@ -21,6 +21,7 @@ from sklearn.neighbors import NearestNeighbors
 from e2t_lib.dataset import Dataset, load_dataset
 from e2t_lib.dataset.build import build_dataset
 from e2t_lib.embedder import Embedder
+from e2t_lib.explorer.widget import PATIENCE
 from e2t_lib.parametric_umap import ParametricUMAP
 from e2t_lib.placement import PlacementMeter, find_gaps, own_points, points_between
 from e2t_lib.service import EmbeddingToTextRequest, EmbeddingToTextResponse, EmbeddingToTextService
@@ -101,7 +102,7 @@ def click(service: EmbeddingToTextService, points: np.ndarray) -> dict[str, floa
     seconds = []
     for x, y in points:
         began, spent = time.perf_counter(), []
-        for _ in service.generate_text_steps(replace(ASK, x=float(x), y=float(y))):
+        for _ in service.generate_text_steps(replace(ASK, x=float(x), y=float(y)), PATIENCE):
             spent.append(time.perf_counter() - began)
         seconds.append((spent[0], spent[-1]))
     first, last = np.median(seconds[1:], axis=0)  # the first point warms up
@@ -111,7 +112,7 @@ def click(service: EmbeddingToTextService, points: np.ndarray) -> dict[str, floa
 def measure(
     service: EmbeddingToTextService, meter: PlacementMeter, points: np.ndarray, ask: EmbeddingToTextRequest
 ) -> dict[str, Any]:
-    """Figures of the texts, of those of iteration 0, and seconds a text."""
+    """Figures of the texts, of those of iteration 0 and of the targets themselves, and seconds a text."""
     began = time.perf_counter()
     requests = [replace(ask, x=float(x), y=float(y)) for x, y in points]
     responses = service.generate_texts(requests, progress=True)
@@ -126,6 +127,7 @@ def measure(
         "converged": float(np.mean([response.converged for response in responses])),
         "perplexity": perplexity(service.vec2text, responses),
         "iteration_0": first,
+        "target": meter.errors(points, np.stack([response.target_embedding for response in responses])),
     }
 
 

@@ -48,7 +48,13 @@ def filled(text: str, results: dict[str, dict[str, Any]]) -> str:
     """`text` with the lines between <!-- name --> and <!-- /name --> made anew."""
     clone = results["clean_clone"]
     blocks = {"text": first_text(clone), "timings": timings(clone), "figures": figures(results)}
-    blocks |= {"inversion": inversion(), "placement": placement(), "map": parametric_umap(), "scale": scale()}
+    blocks |= {
+        "inversion": inversion(),
+        "opponents": opponents(),
+        "placement": placement(),
+        "map": parametric_umap(),
+        "scale": scale(),
+    }
     for name, block in blocks.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = marked.sub(rf"\g<1>{block}\n\g<2>", text)  # no block holds a backslash
@@ -121,6 +127,24 @@ def scores(figures: dict[str, Any]) -> list[str]:
     return [f"{cosine:.3f}", f"{bleu:.1f}", f"{f1:.2f}", f"{exact:.1%}"]
 
 
+def opponents() -> str:
+    """What each part of Vec2Text is worth, and a GEIA-style decoder, all after the same minutes."""
+    found = read("opponents")
+    rows = [
+        [
+            name,
+            f"{own['greedy']['cosine']['mean']:.3f}",
+            f"{own['greedy']['bleu']['mean']:.1f}",
+            f"{own['cosine']['mean']:.3f} ± {own['cosine']['standard_error']:.3f}",
+            f"{own['bleu']['mean']:.1f} ± {own['bleu']['standard_error']:.1f}",
+            f"{own['token_f1']['mean']:.2f}",
+        ]
+        for name, own in found.items()
+    ]
+    header = ["", "cosine of the greedy text", "its BLEU", "cosine, best of 96 texts", "its BLEU", "its token F1"]
+    return f"{table(header, rows)}\n\n({stamp(found['ours'])}; `benchmarks/opponents.py`)"
+
+
 def placement() -> str:
     """Texts for places of a map of real documents."""
     found = read("placement")
@@ -130,14 +154,19 @@ def placement() -> str:
         ways = {f"{found[kind]['points']} {name}": found[kind], "— iteration 0": found[kind]["iteration_0"]}
         ways["— the nearest document's text"] = found[kind]["nearest_document"]
         rows += [[way, *(f"{figures[measure]:.2f}" for measure in measures)] for way, figures in ways.items()]
-    real = found["real_documents"]
-    rows.append(["real documents, held out", f"{real['placement_error']:.2f}", f"{real['judge_error']:.2f}", "", ""])
+        rows.append(["— the target embeddings themselves", *errors(found[kind]["target"])])
+    rows.append(["real documents, held out", *errors(found["real_documents"])])
     header = ["median placement error, in neighbour distances", "encoder", "judge", "longest shared run", "coherence"]
     click, stamped = found["click"], stamp(found)
     return (
         f"{table(header, rows)}\n\nA click shows a first text after {click['first_text_seconds']:.1f} s and the last after "
-        f"{click['last_text_seconds']:.1f} s. ({stamped}; `benchmarks/placement.py`)"
+        f"{click['last_text_seconds']:.1f} s: no step is begun that would end after ten. ({stamped}; `benchmarks/placement.py`)"
     )
+
+
+def errors(figures: dict[str, float]) -> list[str]:
+    """By encoder and judge, of embeddings without a text."""
+    return [f"{figures['placement_error']:.2f}", f"{figures['judge_error']:.2f}", "", ""]
 
 
 def parametric_umap() -> str:

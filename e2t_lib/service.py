@@ -3,6 +3,7 @@
 (x, y) ─inverse_transform─▶ target embedding ─correction loop─▶ text ─Embedder─▶ embedding ─transform─▶ (x', y')
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -220,8 +221,15 @@ class EmbeddingToTextService:
         self._require_answerable(requests)
         return self._responses(requests, self._results(requests, progress))
 
-    def generate_text_steps(self, request: EmbeddingToTextRequest) -> Iterator[EmbeddingToTextResponse]:
+    def generate_text_steps(
+        self, request: EmbeddingToTextRequest, within: float | None = None
+    ) -> Iterator[EmbeddingToTextResponse]:
         """The answer to a request as it comes into being: a response after each correction step, the last one final.
+
+        Args:
+            request: what text belongs where?
+            within: seconds; no step is begun that would end later, were it as long as the longest so far. None: all
+                steps are taken. The first text comes whatever it takes.
 
         Raises:
             E2TError: as for `generate_text_from_coordinates`.
@@ -232,9 +240,15 @@ class EmbeddingToTextService:
         if request.method == "llm_synthesis":
             yield self.generate_text_from_coordinates(request)
             return
+        began = ended = time.perf_counter()
+        longest = 0.0
         targets, aims, settings = self._search([request])
         for found in inversion_steps(self.vec2text, targets, settings, aims=aims):
             yield self._responses([request], [_closest(targets, found)])[0]
+            now = time.perf_counter()
+            longest, ended = max(longest, now - ended), now
+            if within is not None and now + longest > began + within:
+                return
 
     def _require_answerable(self, requests: Sequence[EmbeddingToTextRequest]) -> None:
         if not hasattr(self, "dataset"):
@@ -286,10 +300,10 @@ class EmbeddingToTextService:
         ]
 
     def _results(self, requests: Sequence[EmbeddingToTextRequest], progress: bool) -> "list[Written]":
-        """For each request a text and the target it was written for; requests of the same settings go together."""
+        """For each request a text and the target it was written for; those alike but for place and objective go together."""
         groups: dict[EmbeddingToTextRequest, list[int]] = {}
         for row, request in enumerate(requests):
-            groups.setdefault(replace(request, x=0.0, y=0.0), []).append(row)
+            groups.setdefault(replace(request, x=0.0, y=0.0, objective="both"), []).append(row)
         results: dict[int, Written] = {}
         for common, rows in groups.items():
             group = [requests[row] for row in rows]
@@ -308,7 +322,7 @@ class EmbeddingToTextService:
         return [_closest(targets[part], found[part]) for part in parts]
 
     def _search(self, requests: Sequence[EmbeddingToTextRequest]) -> "tuple[np.ndarray, list[Aim], CorrectionSettings]":
-        """Target embeddings for requests of the same settings, as many for each, with what texts are ranked by.
+        """Target embeddings for requests of the same settings but for place and objective, as many for each, with their aims.
 
         Several targets of one point share the hypotheses that a single one would have.
         """
@@ -321,8 +335,8 @@ class EmbeddingToTextService:
         targets = targets_at(self.umap, embeddings, places, points, first.target, each)
         aiming = Aiming(self.umap, novelty_of(self.dataset), self.vec2text.words)
         aims = [
-            aiming.at(point, target, first.objective, settings.embedding_tolerance)
-            for point, own in zip(points, targets, strict=True)
+            aiming.at(point, target, request.objective, settings.embedding_tolerance)
+            for request, point, own in zip(requests, points, targets, strict=True)
             for target in own
         ]
         flat = targets.reshape(len(aims), -1)

@@ -91,7 +91,7 @@ class CorrectionSettings:
     embedding_tolerance: float = 0.1  # of 1 - cosine
     min_length: int = 1  # tokens; a model that writes titles and documents cannot tell which of them are wanted
     max_length: int = 300
-    whole: bool = False  # texts come to an end within max_length; else long ones are cut there, as training texts are
+    whole: bool = False  # a guessed length beyond max_length is brought down to it; else the text breaks off there
     batch_size: int = 16  # targets written at a time
     seed: int = 0
 
@@ -118,8 +118,8 @@ _FULL = Profile("full")
 _QUICK = Profile(
     "quick",
     # The base has learned already: at 5e-4 the held-out loss of the sample corpus ends at 5.10, at 1.5e-4 at 5.05.
-    vec2text=Vec2TextSettings(base_model="embedded", max_length=64, epochs=2, batch_size=16, learning_rate=1.5e-4),
-    correction=CorrectionSettings(max_length=64, max_correction_iterations=3),
+    vec2text=Vec2TextSettings(base_model="embedded", max_length=80, epochs=2, batch_size=16, learning_rate=1.5e-4),
+    correction=CorrectionSettings(max_length=80, max_correction_iterations=3),
     evaluation_documents=24,
     map_points=6,
 )
@@ -127,8 +127,10 @@ _SMOKE = Profile(
     "smoke",
     check=CheckSettings(sample=8),
     map=MapSettings(epochs=20, fine_tune_epochs=40),
-    vec2text=Vec2TextSettings(base_model="embedded", max_length=32, batch_size=16, max_steps=24, corrector_texts=64),
-    correction=CorrectionSettings(max_length=32, max_correction_iterations=2),
+    vec2text=Vec2TextSettings(
+        base_model="embedded", max_length=48, batch_size=16, max_steps=20, corrector_texts=48, learning_rate=1.5e-4
+    ),
+    correction=CorrectionSettings(max_length=48, proposals=3, max_correction_iterations=2),
     evaluation_documents=6,
     map_points=3,
 )

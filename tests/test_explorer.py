@@ -50,7 +50,8 @@ class Writer:
         self.dataset, self.steps, self.asked = dataset, steps, []
         self.gate, self.waiting = threading.Semaphore(0), threading.Event()
 
-    def generate_text_steps(self, request):
+    def generate_text_steps(self, request, within=None):
+        self.within = within
         self.asked.append((request.x, request.y))
         for step in range(self.steps):
             self.waiting.set()
@@ -115,7 +116,7 @@ def test_a_question_is_answered_step_by_step(writer):
     writer.gate.release()
     future.result(PATIENCE)
     assert "Step 1 at 0.5" in explorer._panel.value and "written in" in explorer._status.value
-    assert (explorer._x.value, explorer._y.value) == (0.5, -0.25)
+    assert (explorer._x.value, explorer._y.value) == (0.5, -0.25) and writer.within == 10
     assert explorer._map.landing.data == {"x": [0.5], "y": [-0.25], "landed_x": [0.75], "landed_y": [-0.5]}
 
 

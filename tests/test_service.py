@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,6 +106,13 @@ def test_an_answer_comes_step_by_step_and_ends_as_it_would_at_once(service, requ
     assert misses == sorted(misses, reverse=True)
     at_once = service.generate_text_from_coordinates(request_at)
     assert steps[-1].text_generation_result == at_once.text_generation_result
+
+
+@pytest.mark.parametrize("within, steps", [(0.0, 1), (3.9, 1), (7.9, 2), (8.0, 3), (None, 3)])
+def test_no_step_is_begun_that_would_end_too_late(service, request_at, monkeypatch, within, steps):
+    clock = iter([0.0, 2.0, 5.0, 7.0])  # steps of 2, 3 and 2 seconds
+    monkeypatch.setattr("e2t_lib.service.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert len(list(service.generate_text_steps(request_at, within))) == steps
 
 
 @pytest.mark.parametrize("target", ["mean", "blended", "sampled"])

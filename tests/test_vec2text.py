@@ -5,11 +5,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from e2t_lib.embedder import Embedder
@@ -17,7 +21,7 @@ from e2t_lib.errors import E2TError
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings
 from e2t_lib.vec2text import Sampling, Vec2Text
 from e2t_lib.vec2text import model as vec2text_model
-from e2t_lib.vec2text.batches import LengthBuckets, PairDataset
+from e2t_lib.vec2text.batches import LengthBuckets, PairDataset, ended, tokenise
 from e2t_lib.vec2text.conditioning import Length
 from e2t_lib.vec2text.model import IGNORE, candidates
 from e2t_lib.vec2text.near_misses import echoes, with_near_misses
@@ -305,6 +309,28 @@ def test_the_length_of_texts_that_have_one_length_is_known(trained):
     guessed = model.conditioning.length.draw(targets, torch.zeros(12), torch.Generator())
     lengths = [len(ids) + 1 for ids in trained.tokenizer(TEXTS[:12], add_special_tokens=False)["input_ids"]]
     assert guessed.tolist() == lengths
+
+
+PHRASE = st.lists(st.sampled_from([*WORDS, "0.3"]), min_size=1, max_size=6).map(" ".join)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@given(title=PHRASE, content=st.lists(PHRASE, min_size=1, max_size=5), room=st.integers(3, 40))
+def test_a_text_that_is_too_long_ends_with_its_last_sentence_that_fits(trained, title, content, room):
+    starts = [f"{title}\n\n{'. '.join(content[:count])}." for count in range(1, len(content) + 1)]
+    fit = [start for start in starts if len(tokenise([start], trained.tokenizer, end=True)[0]) <= room]
+    assert ended(starts[-1], trained.tokenizer, room) == (fit[-1] if fit else starts[-1])
+
+
+def test_a_model_learns_and_is_judged_by_texts_that_end(trained):
+    model, text = copy.copy(trained), "red cat\n\nA tree falls. The old house by the river sleeps."
+    model.settings = replace(trained.settings, max_length=16)
+    assert model.cut([text]) == ["red cat\n\nA tree falls."]
+    other = text.replace("river", "stone")
+    assert model.loss([text] * 2, np.ones((2, 32))) == model.loss([other] * 2, np.ones((2, 32)))
+    model.settings = replace(trained.settings, max_length=6)
+    [broken] = model.cut([text])
+    assert text.startswith(broken) and not broken.endswith(".")
 
 
 def test_long_texts_come_in_smaller_batches():

@@ -27,6 +27,7 @@ from e2t_lib.service import EmbeddingToTextRequest, EmbeddingToTextResponse
 
 DECIMALS = 4  # of a coordinate: what the fields show is exactly what is asked
 BOKEH = Resources(mode="inline", components=["bokeh"])  # the JavaScript that the map needs, offline
+PATIENCE = 10.0  # seconds that a click may take; a step that would end later is not begun
 SETTLING = 0.1  # seconds from the press of the button to the reading of the fields
 INVITATION = "Click anywhere on the map, or choose x and y and press the button."
 
@@ -36,7 +37,9 @@ class Explorable(Protocol):
 
     dataset: Dataset
 
-    def generate_text_steps(self, request: EmbeddingToTextRequest) -> Iterator[EmbeddingToTextResponse]:
+    def generate_text_steps(
+        self, request: EmbeddingToTextRequest, within: float | None = None
+    ) -> Iterator[EmbeddingToTextResponse]:
         """A response after every correction step; the last one is the answer."""
 
 
@@ -136,7 +139,7 @@ class Explorer(ipywidgets.VBox):
         if question != self._questions:
             return
         try:
-            for response in self._service.generate_text_steps(request):
+            for response in self._service.generate_text_steps(request, PATIENCE):
                 step = response.trace[-1].iteration
                 if not self._show(question, f"Step {step} of the text of {place}; refining it …", response):
                     return

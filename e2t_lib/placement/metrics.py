@@ -71,9 +71,7 @@ class PlacementMeter:
         distance, near = self._index.kneighbors(points)
         landed = self._miss(self.umap.transform(embeddings), points)
         runs = [self.novelty.longest_shared_run(text) for text in texts]
-        return {
-            "placement_error": float(np.median(landed)),
-            "judge_error": float(np.median(self._miss(self.judge.place(embeddings), points))),
+        return self.errors(points, embeddings) | {
             "nearer_than_nearest_document": float(np.mean(landed < distance[:, 0] / self.umap.neighbor_distance_)),
             "highest_cosine": float((embeddings @ self.dataset.unit_embeddings.T).max(axis=1).mean()),
             "longest_shared_run": float(np.quantile(runs, 0.95)),
@@ -84,9 +82,12 @@ class PlacementMeter:
     def real_documents(self) -> dict[str, float]:
         """Median error, by encoder and judge, of documents that neither was trained on."""
         rows = self.umap.held_out_
-        embeddings, places = self.dataset.unit_embeddings[rows], self.dataset.coordinates[rows]
+        return self.errors(self.dataset.coordinates[rows], self.dataset.unit_embeddings[rows])
+
+    def errors(self, points: np.ndarray, embeddings: np.ndarray) -> dict[str, float]:
+        """Median error, by encoder and judge, of embeddings (m, d), unit rows, that belong at points (m, 2)."""
         placed = {"placement_error": self.umap.transform(embeddings), "judge_error": self.judge.place(embeddings)}
-        return {name: float(np.median(self._miss(landed, places))) for name, landed in placed.items()}
+        return {name: float(np.median(self._miss(landed, points))) for name, landed in placed.items()}
 
     def _miss(self, landed: np.ndarray, points: np.ndarray) -> np.ndarray:
         return np.linalg.norm(landed - points, axis=1) / self.umap.neighbor_distance_

@@ -1,5 +1,6 @@
 """Texts to token batches: tokenised once, bucketed by length, padded on the right."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from e2t_lib.settings import Vec2TextSettings
 from e2t_lib.vec2text.conditioning import Hypotheses
 from e2t_lib.vec2text.model import IGNORE
+from e2t_lib.vec2text.recombination import BREAK
 
 
 class PairDataset(Dataset):
@@ -79,6 +81,23 @@ def tokenise(texts: Sequence[str], tokenizer: Any, *, end: bool = False) -> list
     ends = [tokenizer.eos_token_id] if end else []
     # int32: a token list of Python ints takes 36 bytes a token, which 280,000 abstracts do not leave room for.
     return [np.array(ids + ends, dtype=np.int32) for ids in encoded]
+
+
+def ended(text: str, tokenizer: Any, max_length: int) -> str:
+    """A text with as many of its sentences as fit into `max_length` tokens with EOS.
+
+    A model that learns from texts cut anywhere breaks off in the middle of a sentence, too. Where not one sentence after
+    the first line fits, the text is returned as it is.
+    """
+
+    def tokens(end: int) -> int:
+        return len(tokenizer(text[:end], add_special_tokens=False)["input_ids"])
+
+    if tokens(len(text)) < max_length:
+        return text
+    ends = [gap.start() for gap in BREAK.finditer(text) if gap.start() > text.find("\n")]
+    fitting = bisect_left(ends, max_length, key=tokens)
+    return text[: ends[fitting - 1]] if fitting else text
 
 
 def as_hypotheses(tokens: Sequence[np.ndarray], embeddings: np.ndarray) -> Hypotheses:

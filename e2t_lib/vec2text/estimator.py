@@ -18,7 +18,7 @@ from e2t_lib.errors import E2TError
 from e2t_lib.files import read_json, resolve
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings, override
 from e2t_lib.vec2text.bases import base_model_folder, default_device, load_base
-from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, held_out_rows, tokenise
+from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, ended, held_out_rows, tokenise
 from e2t_lib.vec2text.conditioning import Conditioning, token_groups
 from e2t_lib.vec2text.correction import Aim, CorrectionResult
 from e2t_lib.vec2text.inversion import invert
@@ -127,6 +127,7 @@ class Vec2Text:
         self.held_out = sorted(held_out) if held_out is not None else held_out_rows(len(texts), self.settings)
         out = set(self.held_out)
         rows = [row for row in range(len(texts)) if row not in out]
+        texts = self._ended(texts)
         self.documents = len(rows)
         training, validation = (self._pairs(texts, embeddings, part) for part in (rows, self.held_out))
         lexical = self.model.conditioning.lexical
@@ -202,12 +203,12 @@ class Vec2Text:
     def loss(self, texts: Sequence[str], embeddings: np.ndarray) -> float:
         """Mean negative log-likelihood of texts given embeddings, in nats a token."""
         self._check_pairs(texts, embeddings)
-        pairs = self._pairs(texts, embeddings, range(len(texts)))
+        pairs = self._pairs(self._ended(texts), embeddings, range(len(texts)))
         return validation_loss(self.model, pairs, self.settings.batch_size)
 
     def unigram_loss(self, texts: Sequence[str]) -> float:
         """Nats a token of a model that knows the tokens' frequencies and nothing else: their entropy."""
-        counts = np.bincount(np.concatenate([self._ids(text) for text in texts]))
+        counts = np.bincount(np.concatenate(list(map(self._ids, self._ended(texts)))))
         shares = counts[counts > 0] / counts.sum()
         return float(-(shares * np.log(shares)).sum())
 
@@ -231,8 +232,15 @@ class Vec2Text:
         )
 
     def cut(self, texts: Sequence[str]) -> list[str]:
-        """Texts as far as this model reads and writes: their first `max_length` tokens."""
-        return [self.tokenizer.decode(self._ids(text), skip_special_tokens=True).strip() for text in texts]
+        """Texts as far as this model reads and writes: at most `max_length` tokens, and whole sentences of the content.
+
+        A text is cut inside a sentence only where not one sentence after its first line fits.
+        """
+        tokens = map(self._ids, self._ended(texts))
+        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]
+
+    def _ended(self, texts: Sequence[str]) -> list[str]:
+        return [ended(text, self.tokenizer, self.settings.max_length) for text in texts]
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"][: self.settings.max_length]

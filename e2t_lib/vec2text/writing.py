@@ -25,8 +25,8 @@ MOST_IDLE = (
 class Sampling:
     """How to write: sampling at a temperature; greedy at temperature 0; beam search where `num_beams` > 1.
 
-    A text whose guessed length is beyond `max_length` is the beginning of one, cut there, as long training texts are;
-    or, where it is to be `whole`, a shorter one that comes to its end.
+    A text whose guessed length is beyond `max_length` is the beginning of one and breaks off there; or, where it is to be
+    `whole`, a shorter one that comes to its end.
     """
 
     temperature: float = 0.7
