@@ -1,6 +1,6 @@
 """Ways from embeddings to a 2-D map and back, on rows that none has seen: one run, the same rows for all.
 
-    python benchmarks/parametric_umap.py TRAIN.jsonl.xz --documents 10000 --seeds 3
+    python benchmarks/parametric_umap.py TRAIN.jsonl.xz --documents 10000 --seeds 0 1 2
 
 Embeds the first documents of a file, lays all of them out by umap-learn, and for each seed splits them into training
 rows and a fifth that is held out. Every way learns from the training rows and their places in that layout; umap-learn's
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--documents", type=int, default=10_000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="others measured before are kept")
     parser.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS))
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "parametric_umap.json")
     asked = parser.parse_args()
@@ -63,8 +63,12 @@ def main() -> None:
     X = np.asarray(embed_once(texts, Embedder(), ROOT / "build" / "parametric_umap"), dtype=np.float32)
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     xy = lay_out(X, layout_settings(len(X), seed=0))
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in asked.only}
-    for seed in range(asked.seeds):
+    before = json.loads(asked.output.read_text())["ways"] if asked.output.exists() else {}
+    runs: dict[str, list[dict[str, float]]] = {
+        name: [run for run in before.get(name, []) if run["seed"] not in asked.seeds or name not in asked.only]
+        for name in WAYS
+    }
+    for seed in asked.seeds:
         rows = np.random.default_rng(seed).permutation(len(X))
         train, test = rows[len(X) // 5 :], rows[: len(X) // 5]
         bound = ceiling(X, xy, train, test)
@@ -72,7 +76,7 @@ def main() -> None:
             began = time.perf_counter()
             fitted = WAYS[name](X[train], xy[train], seed)
             seconds = time.perf_counter() - began
-            runs[name].append({"fit_seconds": seconds, **scored(fitted, X, xy, train, test, bound)})
+            runs[name].append({"seed": seed, "fit_seconds": seconds, **scored(fitted, X, xy, train, test, bound)})
             print(name, json.dumps(runs[name][-1]), flush=True)
             figures = {"measured": measured_on(), "documents": len(X), "dimension": X.shape[1], "ways": runs}
             asked.output.write_text(json.dumps(figures, indent=2) + "\n")
@@ -201,7 +205,7 @@ def timed(way: Way, rows: np.ndarray) -> tuple[np.ndarray, float]:
 
 def table(runs: dict[str, list[dict[str, float]]]) -> str:
     """Means over the seeds, one line a way."""
-    names = list(next(iter(runs.values()))[0])
+    names = [name for name in next(iter(runs.values()))[0] if name != "seed"]
     lines = [["", *names], ["---", *("---:" for _ in names)]]
     for way, figures in runs.items():
         lines.append([way, *(f"{np.mean([run[name] for run in figures]):.3g}" for name in names)])

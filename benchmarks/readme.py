@@ -182,7 +182,8 @@ def parametric_umap() -> str:
     rows = []
     for name, runs in found["ways"].items():
         means = (sum(run[measure] for run in runs) / len(runs) for measure in measures)
-        rows.append([name, *(format(mean, how) for mean, how in zip(means, measures.values(), strict=True))])
+        formatted = (format(mean, how) for mean, how in zip(means, measures.values(), strict=True))
+        rows.append([name, *formatted, str(len(runs))])
     header = [
         "",
         "median error",
@@ -191,6 +192,7 @@ def parametric_umap() -> str:
         "seconds to fit",
         "µs to place",
         "µs to decode",
+        "splits",
     ]
     return f"{table(header, rows)}\n\n({stamp(found)}; `benchmarks/parametric_umap.py`)"
 
