@@ -204,7 +204,8 @@ def timed(way: Way, rows: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def table(runs: dict[str, list[dict[str, float]]]) -> str:
-    """Means over the seeds, one line a way."""
+    """Means over the seeds, one line a way that was measured."""
+    runs = {way: figures for way, figures in runs.items() if figures}
     names = [name for name in next(iter(runs.values()))[0] if name != "seed"]
     lines = [["", *names], ["---", *("---:" for _ in names)]]
     for way, figures in runs.items():

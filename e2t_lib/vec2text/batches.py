@@ -153,6 +153,14 @@ class LengthBuckets(Sampler[list[int]]):
         return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+def corrected_rows(rows: Sequence[int], settings: Vec2TextSettings) -> list[int]:
+    """The training rows that the corrector learns from: all, or a seeded choice of `corrector_texts`."""
+    count = settings.corrector_texts
+    if not count or count >= len(rows):
+        return list(rows)
+    return sorted(np.random.default_rng(settings.seed).choice(rows, count, replace=False).tolist())
+
+
 def held_out_rows(count: int, settings: Vec2TextSettings) -> list[int]:
     """A seeded share of the rows, at least one, in order."""
     number = max(1, round(settings.held_out * count))

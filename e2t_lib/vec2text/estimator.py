@@ -18,7 +18,7 @@ from e2t_lib.errors import E2TError
 from e2t_lib.files import read_json, resolve
 from e2t_lib.settings import CorrectionSettings, Vec2TextSettings, override
 from e2t_lib.vec2text.bases import base_model_folder, default_device, load_base
-from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, ended, held_out_rows, tokenise
+from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, corrected_rows, ended, held_out_rows, tokenise
 from e2t_lib.vec2text.conditioning import Conditioning, token_groups
 from e2t_lib.vec2text.correction import Aim, CorrectionResult
 from e2t_lib.vec2text.inversion import invert
@@ -140,7 +140,7 @@ class Vec2Text:
         if self.settings.corrector and self.settings.corrector_epochs:
             training, validation = (
                 with_near_misses(self, [texts[row] for row in part], embeddings[part])
-                for part in (self._corrected(rows), self.held_out)
+                for part in (corrected_rows(rows, self.settings), self.held_out)
             )
             settings = replace(
                 self.settings, epochs=self.settings.corrector_epochs, minutes=self.settings.corrector_minutes
@@ -179,13 +179,6 @@ class Vec2Text:
     def _pairs(self, texts: Sequence[str], embeddings: np.ndarray, rows: Sequence[int]) -> PairDataset:
         chosen = [texts[row] for row in rows]
         return PairDataset(embeddings[list(rows)], chosen, self.tokenizer, self.settings.max_length)
-
-    def _corrected(self, rows: Sequence[int]) -> list[int]:
-        """The rows that the corrector learns from: all, or a seeded choice of `corrector_texts`."""
-        count = self.settings.corrector_texts
-        if not count or count >= len(rows):
-            return list(rows)
-        return sorted(np.random.default_rng(self.settings.seed).choice(rows, count, replace=False).tolist())
 
     def _check_pairs(self, texts: Sequence[str], embeddings: np.ndarray) -> None:
         if len(texts) != len(embeddings) or len(texts) < 2:
