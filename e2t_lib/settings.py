@@ -128,7 +128,7 @@ _SMOKE = Profile(
     check=CheckSettings(sample=8),
     map=MapSettings(epochs=20, fine_tune_epochs=40),
     vec2text=Vec2TextSettings(
-        base_model="embedded", max_length=48, batch_size=16, max_steps=20, corrector_texts=48, learning_rate=1.5e-4
+        base_model="embedded", max_length=48, batch_size=16, max_steps=20, corrector_texts=32, learning_rate=1.5e-4
     ),
     correction=CorrectionSettings(max_length=48, proposals=3, max_correction_iterations=2),
     evaluation_documents=6,
