@@ -4,13 +4,17 @@
 
 Lays out the documents, trains a map on them, and asks the embedded base, which has seen none of them, for texts at
 three kinds of points: documents' own, half way between documents, and gaps. Every way of aiming is tried on a few points;
-the default on all. Writes benchmarks/results/placement.json; no text of the corpus is kept.
+the default on all. Writes benchmarks/results/placement.json; no text of the corpus is kept. It takes hours: answers are kept
+in build/placement/answers, so that a killed run goes on from there, as long as the library and the base are the same.
 """
 
 import argparse
+import hashlib
 import json
+import pickle
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,8 @@ from e2t_lib.settings import CorrectionSettings
 from e2t_lib.vec2text import Vec2Text
 
 ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "build" / "placement" / "answers"
+PART = 32  # points asked at a time
 SETTINGS = CorrectionSettings(max_length=64)  # a title and two sentences or so: a click is answered within ten seconds
 ASK = EmbeddingToTextRequest(x=0.0, y=0.0)
 WAYS = {
@@ -113,10 +119,10 @@ def measure(
     service: EmbeddingToTextService, meter: PlacementMeter, points: np.ndarray, ask: EmbeddingToTextRequest
 ) -> dict[str, Any]:
     """Figures of the texts, of those of iteration 0 and of the targets themselves, and seconds a text."""
-    began = time.perf_counter()
     requests = [replace(ask, x=float(x), y=float(y)) for x, y in points]
-    responses = service.generate_texts(requests, progress=True)
-    seconds = (time.perf_counter() - began) / len(points)
+    parts = [answered(service, requests[start : start + PART]) for start in range(0, len(requests), PART)]
+    responses = [response for own, _ in parts for response in own]
+    seconds = sum(spent for _, spent in parts) / len(points)
     final = figures_of(service, meter, points, [response.text_generation_result.text for response in responses])
     first = figures_of(service, meter, points, [response.trace[0].best.text for response in responses])
     return {
@@ -129,6 +135,32 @@ def measure(
         "iteration_0": first,
         "target": meter.errors(points, np.stack([response.target_embedding for response in responses])),
     }
+
+
+def answered(
+    service: EmbeddingToTextService, requests: list[EmbeddingToTextRequest]
+) -> tuple[list[EmbeddingToTextResponse], float]:
+    """The answers and the seconds they took: kept ones, where the same was asked of the same code and weights."""
+    path = KEPT / f"{hashlib.sha256(repr((SETTINGS, requests)).encode() + fingerprint()).hexdigest()[:24]}.pkl"
+    if not path.exists():
+        began = time.perf_counter()
+        found = service.generate_texts(requests, progress=True), time.perf_counter() - began
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".tmp").write_bytes(pickle.dumps(found))
+        path.with_suffix(".tmp").rename(path)
+    kept: tuple[list[EmbeddingToTextResponse], float] = pickle.loads(path.read_bytes())
+    return kept
+
+
+@cache
+def fingerprint() -> bytes:
+    """Of all that an answer depends on: the library, the base, the documents and their map."""
+    folders = [ROOT / "e2t_lib", ROOT / "data" / "base_model", KEPT.parent]
+    files = sorted(
+        path for folder in folders for path in folder.rglob("*") if path.is_file() and KEPT not in path.parents
+    )
+    files = [path for path in files if path.suffix != ".pyc"]
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).digest()
 
 
 def figures_of(
