@@ -288,7 +288,10 @@ def placement(coordinates: np.ndarray, asked: np.ndarray, landed: np.ndarray, ti
         ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": ACCENT, "shrinkA": 0, "shrinkB": 3})
         ax.annotate(str(number), start, textcoords="offset points", xytext=(6, 6), weight="bold", color=SECOND)
     _map_axes(ax)
-    lines = [f"{number}  {shorten(title, 64, placeholder=' …')}" for number, title in enumerate(titles, start=1)]
+    lines = [
+        f"{number}  {shorten(title, 64, placeholder=' …', break_on_hyphens=False)}"
+        for number, title in enumerate(titles, start=1)
+    ]
     ax.set_title("Asked for, and where the text lands")
     ax.legend(loc="upper right")
     figure.supxlabel("\n".join(lines), fontsize=9, ha="left", x=0.08)
