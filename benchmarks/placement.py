@@ -145,9 +145,10 @@ def answered(
     if not path.exists():
         began = time.perf_counter()
         found = service.generate_texts(requests, progress=True), time.perf_counter() - began
-        path.parent.mkdir(parents=True, exist_ok=True)
+        KEPT.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".tmp").write_bytes(pickle.dumps(found))
         path.with_suffix(".tmp").rename(path)
+        return found
     kept: tuple[list[EmbeddingToTextResponse], float] = pickle.loads(path.read_bytes())
     return kept
 
@@ -156,10 +157,8 @@ def answered(
 def fingerprint() -> bytes:
     """Of all that an answer depends on: the library, the base, the documents and their map."""
     folders = [ROOT / "e2t_lib", ROOT / "data" / "base_model", KEPT.parent]
-    files = sorted(
-        path for folder in folders for path in folder.rglob("*") if path.is_file() and KEPT not in path.parents
-    )
-    files = [path for path in files if path.suffix != ".pyc"]
+    found = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    files = [path for path in found if path.suffix != ".pyc" and KEPT not in path.parents]
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).digest()
 
 
