@@ -130,9 +130,15 @@ _SMOKE = Profile(
     check=CheckSettings(sample=8),
     map=MapSettings(epochs=20, fine_tune_epochs=40),
     vec2text=Vec2TextSettings(
-        base_model="embedded", max_length=48, batch_size=16, max_steps=20, corrector_texts=32, learning_rate=1.5e-4
+        base_model="embedded",
+        max_length=40,
+        batch_size=16,
+        max_steps=16,
+        corrector_texts=16,
+        learning_rate=1.5e-4,
+        held_out=0.05,
     ),
-    correction=CorrectionSettings(max_length=48, proposals=3, max_correction_iterations=2),
+    correction=CorrectionSettings(max_length=40, proposals=3, max_correction_iterations=2),
     evaluation_documents=6,
     map_points=3,
 )
