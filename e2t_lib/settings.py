@@ -134,7 +134,7 @@ _SMOKE = Profile(
         max_length=40,
         batch_size=16,
         max_steps=16,
-        corrector_texts=16,
+        corrector_texts=48,
         learning_rate=1.5e-4,
         held_out=0.05,
     ),
