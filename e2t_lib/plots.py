@@ -144,7 +144,7 @@ def loss_by_step(rounds: Mapping[str, Mapping[str, Sequence[float]]], ylabel: st
     figure, axes = plt.subplots(1, len(rounds), figsize=(4.6 * len(rounds), 3.4), squeeze=False)
     for ax, (name, history) in zip(axes[0], rounds.items(), strict=True):
         losses = np.asarray(history["step_loss"])
-        steps, width = np.arange(1, len(losses) + 1), min(max(len(losses) // 8, 2), len(losses))
+        steps, width = np.arange(1, len(losses) + 1), min(max(len(losses) // 12, 2), len(losses))
         ax.plot(steps, losses, color=FAINT, linewidth=1, label="training, each step")
         mean = np.convolve(losses, np.ones(width) / width, mode="valid")
         ax.plot(steps[width - 1 :], mean, color=SECOND, label=f"training, mean of {width}")
