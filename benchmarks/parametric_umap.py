@@ -22,6 +22,7 @@ from machine import measured_on
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 from umap import UMAP
 from umap.parametric_umap import ParametricUMAP as TheirParametricUMAP
@@ -95,8 +96,20 @@ def encoder_only(X: np.ndarray, xy: np.ndarray, seed: int) -> Fitted:
 
 
 def plain_encoder(X: np.ndarray, xy: np.ndarray, seed: int) -> Fitted:
-    """The guide's recipe with nothing hidden and no weight decay, at Keras's own learning rate."""
-    return ours(X, xy, seed, encoder_only=True, dropout=0, weight_decay=0, learning_rate=1e-3, patience=0)
+    """What the guide describes, by Keras alone: its layers and epochs, then mean squared error to the layout."""
+    keras.utils.set_random_seed(seed)
+    hidden = [keras.layers.Dense(width, activation="relu") for width in (256, 128, 64)]
+    encoder = keras.Sequential([keras.Input((X.shape[1],)), *hidden, keras.layers.Dense(2)])
+    hidden = [keras.layers.Dense(width, activation="relu") for width in (64, 128, 256)]
+    decoder = keras.Sequential([keras.Input((2,)), *hidden, keras.layers.Dense(X.shape[1])])
+    whole, scaler = keras.Sequential([encoder, decoder]), StandardScaler().fit(xy)
+    for network, wanted, epochs in ((whole, X, 100), (encoder, scaler.transform(xy), 50)):
+        network.compile("adam", "mse")
+        network.fit(X, wanted, batch_size=32, epochs=epochs, verbose=0)
+    return Fitted(
+        lambda rows: scaler.inverse_transform(encoder.predict(rows, batch_size=2_048, verbose=0)),
+        lambda places: decoder.predict(scaler.transform(places), batch_size=2_048, verbose=0),
+    )
 
 
 def nearest_neighbors(X: np.ndarray, xy: np.ndarray, seed: int) -> Fitted:

@@ -92,6 +92,23 @@ def test_encoder_only_leaves_the_decoder_behind(data, figures):
     assert list(literal.history_) == ["autoencoder", "encoder"]
 
 
+@pytest.mark.parametrize("layers", [(), (256, 128, 64)])
+def test_the_encoder_chooses_from_the_embedding_with_hidden_layers_beside_it_or_without(layers, data, tmp_path):
+    X, coordinates = data
+    umap = ParametricUMAP(SMALL, encoder_layers=layers, fine_tune_epochs=20).fit(X, coordinates, progress=False)
+    error = np.sqrt(np.mean((umap.transform(X) - coordinates)[umap.held_out_] ** 2, axis=0))
+    assert (error < 0.5 * coordinates.std(axis=0)).all()
+    umap.save(tmp_path / "map")
+    assert np.array_equal(ParametricUMAP.load(tmp_path / "map").transform(X), umap.transform(X))
+
+
+def test_the_encoder_begins_by_answering_with_the_places_of_what_is_like_an_embedding(data):
+    X, coordinates = data
+    umap = ParametricUMAP(SMALL, encoder_layers=(), epochs=0, fine_tune_epochs=0).fit(X, coordinates, progress=False)
+    error = np.sqrt(np.mean((umap.transform(X) - coordinates) ** 2, axis=0))
+    assert (error < 0.5 * coordinates.std(axis=0)).all()
+
+
 def test_a_row_has_the_same_place_alone_as_in_a_batch(fitted, data):
     X, coordinates = data
     assert np.array_equal(fitted.transform(X[7:8])[0], fitted.transform(X)[7])
@@ -102,7 +119,7 @@ def test_history_has_a_training_and_a_held_out_loss_for_each_epoch(fitted):
     assert {step: len(curves["loss"]) for step, curves in fitted.history_.items()} == {
         "autoencoder": 12,
         "decoder": 150,
-        "encoder": 150,
+        "layout": 150,
     }
     assert all(len(curves["loss"]) == len(curves["val_loss"]) for curves in fitted.history_.values())
 
@@ -110,27 +127,28 @@ def test_history_has_a_training_and_a_held_out_loss_for_each_epoch(fitted):
 def test_a_step_ends_when_its_held_out_loss_stalls_and_keeps_its_best_weights(data):
     X, coordinates = data
     umap = ParametricUMAP(SMALL, epochs=1, learning_rate=0.05, patience=4).fit(X, coordinates, progress=False)
-    losses = umap.history_["encoder"]["val_loss"]
+    losses = umap.history_["layout"]["val_loss"]
     assert len(losses) < 150 and len(losses) - 1 - np.argmin(losses) == 4
     whole = ParametricUMAP(SMALL, epochs=1, learning_rate=0.05).fit(X, coordinates, progress=False)
-    assert len(whole.history_["encoder"]["val_loss"]) == 150
+    assert len(whole.history_["layout"]["val_loss"]) == 150
 
 
 def test_many_rows_pass_once_an_epoch_in_pieces_that_are_alike(monkeypatch):
     monkeypatch.setattr(training, "PIECE", 64)
     step = training.Step("s", (), lambda *_: 0, 1, lambda random, rows: random.random((rows, 3)))
     done, settings = training.Progress(), MapSettings(batch_size=16)
-    rows = training.Rows(np.arange(200.0)[:, None], np.arange(400.0).reshape(200, 2))
+    rows = training.Rows(np.arange(200.0)[:, None], np.arange(200.0)[:, None] + 0.5, np.arange(400.0).reshape(200, 2))
     pieces = list(training._epoch(step, rows, settings, done))
     assert len(pieces) == 4
-    assert {tuple(part.shape for part in piece) for piece in pieces} == {((4, 16, 1), (4, 16, 2), (4, 16, 3))}
-    seen = np.concatenate([embeddings.ravel() for embeddings, _, _ in pieces])
+    assert {tuple(part.shape for part in piece) for piece in pieces} == {
+        ((4, 16, 1), (4, 16, 1), (4, 16, 2), (4, 16, 3))
+    }
+    seen = np.concatenate([embeddings.ravel() for embeddings, *_ in pieces])
     assert sorted(seen[:200]) == list(range(200))
-    assert all((xy[..., :1] == 2 * embeddings).all() for embeddings, xy, _ in pieces)
+    for embeddings, means, xy, _ in pieces:
+        assert (means == embeddings + 0.5).all() and (xy[..., :1] == 2 * embeddings).all()
     large = list(training._epoch(step, rows, done=done, settings=MapSettings(batch_size=100)))
-    assert [embeddings.shape for embeddings, _, _ in large] == [
-        (1, 100, 1)
-    ] * 2  # larger than a piece: none comes twice
+    assert [piece[0].shape for piece in large] == [(1, 100, 1)] * 2  # larger than a piece: none comes twice
 
 
 def test_without_coordinates_umap_learn_makes_the_layout(data):
@@ -322,7 +340,9 @@ def test_wrong_use_of_a_map_is_refused(fitted, data, tmp_path):
         evaluate_map(fitted, data[0][:50], data[1][:50])
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": -1}, {"learning_rate": "1e-4"}, {"encoder_layers": ()}, {"epoch": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": -1}, {"learning_rate": "1e-4"}, {"decoder_layers": ()}, {"encoder_layers": (0,)}, {"epoch": 3}]
+)
 def test_a_setting_no_run_can_have_is_named(wrong):
     with pytest.raises(E2TError, match=next(iter(wrong))):
         ParametricUMAP(**wrong)
