@@ -173,9 +173,11 @@ def parametric_umap() -> str:
     """The map beside other ways, the mean of all splits."""
     found = read("parametric_umap")
     measures = {
+        "coordinate_rmse": ".3f",
         "coordinate_error_median": ".1f",
         "neighbor_recall": ".2f",
         "inverse_cosine": ".3f",
+        "round_trip_error": ".1f",
         "fit_seconds": ",.0f",
     }
     measures |= {"place_microseconds": ",.0f", "decode_microseconds": ",.0f"}
@@ -186,9 +188,11 @@ def parametric_umap() -> str:
         rows.append([name, *formatted, str(len(runs))])
     header = [
         "",
+        "RMSE",
         "median error",
         "neighbours kept",
         "cosine of the inverse",
+        "round trip",
         "seconds to fit",
         "µs to place",
         "µs to decode",

@@ -37,7 +37,7 @@ class MapSettings:
     epochs: int = 100  # step 1, the autoencoder
     fine_tune_epochs: int = 50  # step 2, on the layout
     batch_size: int = 32
-    learning_rate: float = 8e-4
+    learning_rate: float = 7e-4
     held_out: float = 0.1  # share of the documents that no step trains on
     places: int = 640  # the encoder's answer is a weighted mean of so many places on the map, learned too
     fourier_features: int = 256  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias

@@ -279,7 +279,8 @@ class ParametricUMAP:
         self.smoothing_ = s.smoothing or best_neighbors(xy, embeddings, s.seed)
         self.fourier_width_ = s.fourier_width or spectrum_width(xy, self.smoothing_)
         self._encoder = build_encoder(**self._encoder_config())
-        start_from(self._encoder, *landmarks(embeddings, xy, min(s.places, len(xy)), s.seed))
+        if not s.encoder_only:  # which finds a map of its own first
+            start_from(self._encoder, *landmarks(embeddings, xy, min(s.places, len(xy)), s.seed))
         self._decoder = build_decoder(**self._decoder_config())
         self._compile()
 
