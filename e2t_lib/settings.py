@@ -130,7 +130,7 @@ _QUICK = Profile(
 _SMOKE = Profile(
     "smoke",
     check=CheckSettings(sample=8),
-    map=MapSettings(epochs=20, fine_tune_epochs=40),
+    map=MapSettings(epochs=20, fine_tune_epochs=40, learning_rate=1e-3),
     vec2text=Vec2TextSettings(
         base_model="embedded",
         max_length=40,
