@@ -22,7 +22,9 @@ def main() -> int:
     if "--check" in sys.argv:
         return int(before != after)
     path.write_text(after, encoding="utf-8")
-    save_map(ROOT / "build" / "clean_clone" / "notebooks" / "05_usage.ipynb", ROOT / "docs" / "map.png")
+    executed = ROOT / "build" / "clean_clone" / "notebooks" / "05_usage.ipynb"
+    if executed.exists():  # else the map of an earlier run stays
+        save_map(executed, ROOT / "docs" / "map.png")
     return 0
 
 
