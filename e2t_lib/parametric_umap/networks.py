@@ -55,7 +55,9 @@ def build_encoder(dimension: int, widths: Sequence[int], places: int, seed: int)
         hidden = keras.Sequential(_hidden(widths, seed), name="hidden")
         seen = layers.Concatenate(name="seen")([seen, hidden(seen)])
     chosen = _dense(places, seed, "choice", "softmax")(seen)
-    return keras.Model(embedding, layers.Dense(2, use_bias=False, name="code")(chosen), name="encoder")
+    initializer = keras.initializers.GlorotUniform(seed=seed)
+    code = layers.Dense(2, use_bias=False, kernel_initializer=initializer, name="code")(chosen)
+    return keras.Model(embedding, code, name="encoder")
 
 
 def start_from(encoder: keras.Model, embeddings: Any, places: Any) -> None:
