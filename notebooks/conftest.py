@@ -15,6 +15,7 @@ os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // workers, 1)))
 
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID")  # under `-n`, the same for all workers
 PATIENCE = 1_200  # seconds that a notebook waits for those before it
 
 
@@ -32,7 +33,7 @@ def pytest_collectstart(collector: Any) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Under `-n` a notebook waits for those before it, whose models it reads."""
     began = time.monotonic()
-    while missing := [path.name for path in _needed(item) if not _finished(path).exists()]:
+    while missing := [path.name for path in _before(item) if not _finished(path).exists()]:
         if time.monotonic() - began > PATIENCE:
             pytest.fail(f"{item.path.name}: waited {PATIENCE} s for {missing[0]}, which is run by another worker")
         time.sleep(0.2)
@@ -40,22 +41,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Tell the notebooks that wait, passed or not."""
-    last = [other for other in item.session.items if other.path == item.path][-1]
-    if "PYTEST_XDIST_TESTRUNUID" in os.environ and item is last:
+    if RUN and item is [other for other in item.session.items if other.path == item.path][-1]:
         _finished(item.path).parent.mkdir(exist_ok=True)
         _finished(item.path).touch()
 
 
-def _needed(item: pytest.Item) -> list[Path]:
-    """Of the notebooks of this run, those of the stages before; a solution needs its own stage, too."""
-    if "PYTEST_XDIST_TESTRUNUID" not in os.environ:
-        return []
-    here = Path(__file__).parent
-    stage = item.path.name[:2]
-    stages = {other.path for other in item.session.items if other.path.parent == here}
-    return sorted(path for path in stages if path.name[:2] < stage or (path.name[:2] == stage and path != item.path))
+def _before(item: pytest.Item) -> list[Path]:
+    """Of the notebooks of this run, those of the stages before; for a solution its own stage, too."""
+    stages = {other.path for other in item.session.items if other.path.parent == Path(__file__).parent}
+    return [path for path in sorted(stages) if RUN and path != item.path and path.name[:2] <= item.path.name[:2]]
 
 
 def _finished(path: Path) -> Path:
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "alone")
-    return Path(tempfile.gettempdir()) / f"e2t-notebooks-{run}" / path.name
+    return Path(tempfile.gettempdir()) / f"e2t-notebooks-{RUN}" / path.name

@@ -341,7 +341,15 @@ def test_wrong_use_of_a_map_is_refused(fitted, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": -1}, {"learning_rate": "1e-4"}, {"decoder_layers": ()}, {"encoder_layers": (0,)}, {"epoch": 3}]
+    "wrong",
+    [
+        {"epochs": -1},
+        {"learning_rate": "1e-4"},
+        {"decoder_layers": ()},
+        {"encoder_layers": (0,)},
+        {"encoder_layers": None},
+        {"epoch": 3},
+    ],
 )
 def test_a_setting_no_run_can_have_is_named(wrong):
     with pytest.raises(E2TError, match=next(iter(wrong))):

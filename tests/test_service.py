@@ -129,9 +129,9 @@ def test_every_objective_returns_the_best_it_saw_by_its_own_measure(service, req
     assert misses[0] == pytest.approx(embedding.distance + 0.05 * ill["embedding"], abs=1e-5)
     assert misses[1] == pytest.approx(placement.placement_error + 0.5 * ill["placement"], rel=1e-3)
     assert misses[2] == pytest.approx(both.placement_error + 10 * both.distance + 0.5 * ill["both"], rel=1e-3)
-    for response in (embedding, placement, both):
-        by_step = [step.best.miss for step in response.trace]
-        assert by_step == sorted(by_step, reverse=True)
+    # Asked one by one they begin with the same texts, of which each takes its own best; then their ways part.
+    placement, both = (service.generate_text_from_coordinates(one).trace[0].best for one in asked[1:])
+    assert placement.miss <= both.miss - 10 * (1 - both.cosine) + 1e-3
 
 
 def test_a_response_becomes_json(service, request_at):

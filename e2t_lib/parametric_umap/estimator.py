@@ -108,12 +108,12 @@ class ParametricUMAP:
         embeddings, places = self._embeddings(X, self.train_), xy[self.train_]
         self._build(places, embeddings)
         rows = Rows(embeddings, local_means(places, places, embeddings, self.smoothing_), places)
-        single = self._embeddings(X, self.held_out_)
+        apart = self._embeddings(X, self.held_out_)
         self.history_: History = train(
             self._encoder,
             self._decoder,
             rows,
-            Rows(single, single, xy[self.held_out_]),
+            Rows(apart, apart, xy[self.held_out_]),
             self.settings,
             checkpoint,
             unit=self._unit,
@@ -280,7 +280,7 @@ class ParametricUMAP:
         self.fourier_width_ = s.fourier_width or spectrum_width(xy, self.smoothing_)
         self._encoder = build_encoder(**self._encoder_config())
         if not s.encoder_only:  # which finds a map of its own first
-            start_from(self._encoder, *landmarks(embeddings, xy, min(s.places, len(xy)), s.seed))
+            start_from(self._encoder, *landmarks(embeddings, xy, self._encoder_config()["places"], s.seed))
         self._decoder = build_decoder(**self._decoder_config())
         self._compile()
 
@@ -346,7 +346,11 @@ def _checked(settings: MapSettings) -> MapSettings:
     for name in ("encoder_layers", "decoder_layers"):
         widths = getattr(settings, name)
         least = int(name == "decoder_layers")
-        if len(widths) < least or not all(isinstance(width, int) and width > 0 for width in widths):
+        if (
+            not isinstance(widths, list | tuple)
+            or len(widths) < least
+            or not all(isinstance(width, int) and width > 0 for width in widths)
+        ):
             raise E2TError(f"{name} must be {'one' if least else 'none'} or more positive widths, not {widths!r}")
     for name, low, high in (
         ("epochs", 0, None), ("fine_tune_epochs", 0, None), ("batch_size", 1, None), ("learning_rate", 0, None),

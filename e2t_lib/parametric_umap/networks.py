@@ -55,9 +55,7 @@ def build_encoder(dimension: int, widths: Sequence[int], places: int, seed: int)
         hidden = keras.Sequential(_hidden(widths, seed), name="hidden")
         seen = layers.Concatenate(name="seen")([seen, hidden(seen)])
     chosen = _dense(places, seed, "choice", "softmax")(seen)
-    initializer = keras.initializers.GlorotUniform(seed=seed)
-    code = layers.Dense(2, use_bias=False, kernel_initializer=initializer, name="code")(chosen)
-    return keras.Model(embedding, code, name="encoder")
+    return keras.Model(embedding, _dense(2, seed, "code", use_bias=False)(chosen), name="encoder")
 
 
 def start_from(encoder: keras.Model, embeddings: Any, places: Any) -> None:
@@ -91,7 +89,7 @@ def _hidden(widths: Sequence[int], seed: int) -> list[layers.Layer]:
     return [_dense(width, seed + i + 1, f"hidden_{i}", ACTIVATION) for i, width in enumerate(widths)]
 
 
-def _dense(width: int, seed: int, name: str, activation: str | None = None) -> layers.Dense:
+def _dense(width: int, seed: int, name: str, activation: str | None = None, use_bias: bool = True) -> layers.Dense:
     # Seeded initialisers rather than keras.utils.set_random_seed, which would reseed the caller's numpy as well.
     initializer = keras.initializers.GlorotUniform(seed=seed)
-    return layers.Dense(width, activation=activation, kernel_initializer=initializer, name=name)
+    return layers.Dense(width, activation=activation, use_bias=use_bias, kernel_initializer=initializer, name=name)

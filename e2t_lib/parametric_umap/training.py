@@ -42,8 +42,9 @@ class Step:
 class Rows:
     """Embeddings (n, d), the local means of the embeddings around each (n, d) and scaled coordinates (n, 2), float32.
 
-    Held-out rows are judged by themselves: there the means are the embeddings. All stay in numpy, and each piece of an epoch carries its own rows into the compiled program: held there as
-    variables, a million rows stood in memory three times over, and an epoch was no faster.
+    Held-out rows are judged by themselves: there the means are the embeddings. All stay in numpy, and each piece of an
+    epoch carries its own rows into the compiled program: held there as variables, a million rows stood in memory three
+    times over, and an epoch was no faster.
     """
 
     embeddings: np.ndarray
