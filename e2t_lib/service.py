@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Method = Literal["vec2text", "llm_synthesis"]
 OffMap = Literal["warn", "error"]
-Written = tuple[np.ndarray, "CorrectionResult"]  # a target, (d,), and the text that was written for it
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,11 @@ class EmbeddingToTextRequest:
         x, y: the point, in the layout's own units.
         method: "vec2text": the trained model writes; "llm_synthesis": a language model writes from the neighbours.
         objective: what texts are ranked by. "embedding": the distance to the target embedding; "placement": the
-            distance on the map, from the point to where the text lands; "both": one and the other.
+            distance on the map, from the point to where encoder and documents alike put the text; "both": one and the
+            other.
         target: which embedding the text is written for. "mean": the map's expectation at the point; "blended": half
-            way from there to the nearest document; "sampled": as far from the expectation as documents are.
+            way from there to the nearest document; "sampled": some that are as far from the expectation as documents
+            are, and land where the point is.
         neighbors: nearest documents to return, and to show to the language model.
         seed: of the sampling.
         max_correction_iterations, embedding_tolerance: None: the service's.
@@ -244,7 +245,7 @@ class EmbeddingToTextService:
         longest = 0.0
         targets, aims, settings = self._search([request])
         for found in inversion_steps(self.vec2text, targets, settings, aims=aims):
-            yield self._responses([request], [_closest(targets, found)])[0]
+            yield self._responses([request], found)[0]
             now = time.perf_counter()
             longest, ended = max(longest, now - ended), now
             if within is not None and now + longest > began + within:
@@ -273,19 +274,19 @@ class EmbeddingToTextService:
         )
 
     def _responses(
-        self, requests: Sequence[EmbeddingToTextRequest], written: "list[Written]"
+        self, requests: Sequence[EmbeddingToTextRequest], written: "Sequence[CorrectionResult]"
     ) -> list[EmbeddingToTextResponse]:
         """Texts with all that is known about them."""
         points = _points(requests)
         confidence = self.umap.inverse_transform(points, return_confidence=True)[1]
-        landed = self.umap.transform(np.stack([result.embedding for _, result in written]))
+        landed = self.umap.transform(np.stack([result.embedding for result in written]))
         misses = np.linalg.norm(landed - points, axis=1) / self.umap.neighbor_distance_
         warnings = self._warnings(points)
         return [
             EmbeddingToTextResponse(
                 request=request,
                 text_generation_result=TextGenerationResult(result.text),
-                target_embedding=target,
+                target_embedding=result.target,
                 confidence=float(confidence[row]),
                 landing_coordinates=(float(landed[row, 0]), float(landed[row, 1])),
                 placement_error=float(misses[row]),
@@ -296,51 +297,42 @@ class EmbeddingToTextService:
                 nearest_documents=tuple(self._nearest(request)),
                 warnings=warnings[row],
             )
-            for row, (request, (target, result)) in enumerate(zip(requests, written, strict=True))
+            for row, (request, result) in enumerate(zip(requests, written, strict=True))
         ]
 
-    def _results(self, requests: Sequence[EmbeddingToTextRequest], progress: bool) -> "list[Written]":
-        """For each request a text and the target it was written for; those alike but for place and objective go together."""
+    def _results(self, requests: Sequence[EmbeddingToTextRequest], progress: bool) -> "list[CorrectionResult]":
+        """A text for each request; those alike but for place and objective go together."""
+        from e2t_lib.vec2text.inversion import invert
+
         groups: dict[EmbeddingToTextRequest, list[int]] = {}
         for row, request in enumerate(requests):
             groups.setdefault(replace(request, x=0.0, y=0.0, objective="both"), []).append(row)
-        results: dict[int, Written] = {}
+        results: dict[int, CorrectionResult] = {}
         for common, rows in groups.items():
             group = [requests[row] for row in rows]
             if common.method == "llm_synthesis":
                 found = [self._synthesise(request) for request in group]
             else:
-                found = self._invert(group, progress)
+                targets, aims, settings = self._search(group)
+                found = invert(self.vec2text, targets, settings, aims=aims, progress=progress)
             results |= dict(zip(rows, found, strict=True))
         return [results[row] for row in range(len(requests))]
 
-    def _invert(self, requests: Sequence[EmbeddingToTextRequest], progress: bool) -> "list[Written]":
-        targets, aims, settings = self._search(requests)
-        found = self.vec2text.invert_embeddings(targets, settings=settings, aims=aims, progress=progress)
-        each = len(targets) // len(requests)
-        parts = (slice(start, start + each) for start in range(0, len(targets), each))
-        return [_closest(targets[part], found[part]) for part in parts]
-
     def _search(self, requests: Sequence[EmbeddingToTextRequest]) -> "tuple[np.ndarray, list[Aim], CorrectionSettings]":
-        """Target embeddings for requests of the same settings but for place and objective, as many for each, with their aims.
-
-        Several targets of one point share the hypotheses that a single one would have.
-        """
-        from e2t_lib.placement import Aiming, novelty_of, targets_at
+        """Target embeddings, (n, k, d), and aims for n requests of the same settings but for place and objective."""
+        from e2t_lib.placement import Aiming, novelty_of
 
         first, settings = requests[0], self._settings(requests[0])
         points = _points(requests)
         each = min(settings.num_beams, len(self.dataset) - 2) if first.target == "sampled" else 1
-        embeddings, places = self.dataset.unit_embeddings, self.dataset.coordinates
-        targets = targets_at(self.umap, embeddings, places, points, first.target, each)
-        aiming = Aiming(self.umap, novelty_of(self.dataset), self.vec2text.words)
+        documents = self.dataset.unit_embeddings, self.dataset.coordinates
+        aiming = Aiming(self.umap, *documents, novelty_of(self.dataset), self.vec2text.words)
+        targets = aiming.targets(points, first.target, each)
         aims = [
-            aiming.at(point, target, request.objective, settings.embedding_tolerance)
+            aiming.at(point, own, request.objective, settings.embedding_tolerance)
             for request, point, own in zip(requests, points, targets, strict=True)
-            for target in own
         ]
-        flat = targets.reshape(len(aims), -1)
-        return flat, aims, replace(settings, num_beams=max(settings.num_beams // each, 1))
+        return targets, aims, settings
 
     def _settings(self, request: EmbeddingToTextRequest) -> CorrectionSettings:
         return override(
@@ -351,7 +343,7 @@ class EmbeddingToTextService:
             embedding_tolerance=request.embedding_tolerance,
         )
 
-    def _synthesise(self, request: EmbeddingToTextRequest) -> "Written":
+    def _synthesise(self, request: EmbeddingToTextRequest) -> "CorrectionResult":
         """`num_beams` documents by the language model, ranked by the correction loop."""
         from e2t_lib.vec2text.correction import correct
 
@@ -364,7 +356,7 @@ class EmbeddingToTextService:
         def propose(goals: np.ndarray, *_: Any) -> list[str]:
             return candidates(model, prompt, len(goals), temperature=settings.temperature, seed=settings.seed)
 
-        return targets[0], correct(targets, propose, self.vec2text.embedder.encode, settings, aims=aims)[0]
+        return correct(targets, propose, self.vec2text.embedder.encode, settings, aims=aims)[0]
 
     def _nearest(self, request: EmbeddingToTextRequest) -> list[NearbyDocument]:
         distances = np.linalg.norm(self.dataset.coordinates - [request.x, request.y], axis=1)
@@ -381,9 +373,3 @@ class EmbeddingToTextService:
 
 def _points(requests: Sequence[EmbeddingToTextRequest]) -> np.ndarray:
     return np.array([[request.x, request.y] for request in requests])
-
-
-def _closest(targets: np.ndarray, results: "Sequence[CorrectionResult]") -> "Written":
-    """The best of a point's searches, with its target."""
-    best = min(range(len(results)), key=lambda row: results[row].miss)
-    return targets[best], results[best]

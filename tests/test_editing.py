@@ -241,3 +241,24 @@ def test_where_all_texts_are_blank_the_answer_is_one_of_them_and_lands_where_it_
     )
     assert result.text == " " and not result.converged and np.isfinite(result.miss)
     np.testing.assert_array_equal(result.embedding, elsewhere)
+
+
+def test_of_several_targets_each_text_goes_for_the_nearest_and_all_share_one_budget():
+    targets, goals_seen, drafts_seen = letters(["aab", "cdd"]), [], []
+
+    def propose(goals, heat, known):
+        goals_seen.append(goals)
+        return ["cd" if known else letter for letter in "acac"[: len(goals)]]
+
+    def edit(drafts):
+        drafts_seen.extend(drafts)
+        return [[] for _ in drafts]
+
+    settings = CorrectionSettings(num_beams=2, proposals=2, max_correction_iterations=1, embedding_tolerance=1e-6)
+    [result] = correct(targets[None], propose, letters, settings, edit=edit)
+    np.testing.assert_array_equal(goals_seen[0], targets[[0, 1, 0, 1]])
+    assert [len(goals) for goals in goals_seen] == [4, 4]
+    for draft in drafts_seen:
+        np.testing.assert_array_equal(draft.target, targets[(targets @ draft.embedding).argmax()])
+    assert result.text == "cd" and result.distance == pytest.approx(1 - letters(["cd"])[0] @ targets[1], abs=1e-6)
+    np.testing.assert_array_equal(result.target, targets[1])

@@ -16,7 +16,6 @@ from e2t_lib.placement import (
     own_points,
     points_between,
     read_points,
-    targets_at,
 )
 
 finite = st.floats(-1e6, 1e6)
@@ -32,6 +31,10 @@ def umap(dataset):
     return ParametricUMAP(epochs=10, fine_tune_epochs=10).fit(
         dataset.unit_embeddings, dataset.coordinates, progress=False
     )
+
+
+def aiming_at(umap, dataset, novelty=None):
+    return Aiming(umap, dataset.unit_embeddings, dataset.coordinates, novelty or Novelty([]))
 
 
 def ring_with_a_hole():
@@ -112,8 +115,8 @@ def test_a_file_of_points_that_is_not_there_is_named(tmp_path):
 
 def test_targets_are_unit_vectors_and_sampled_ones_as_far_from_the_mean_as_documents(umap, dataset):
     points = points_between(dataset.coordinates, 40, seed=0)
-    documents = dataset.unit_embeddings, dataset.coordinates
-    mean, blended, sampled = (targets_at(umap, *documents, points, kind, 3) for kind in ("mean", "blended", "sampled"))
+    aiming = aiming_at(umap, dataset)
+    mean, blended, sampled = (aiming.targets(points, kind, 3) for kind in ("mean", "blended", "sampled"))
     for targets in (mean, blended, sampled):
         assert targets.shape == (40, 3, 384) and targets.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(targets, axis=2), 1, atol=1e-5)
@@ -130,21 +133,43 @@ def test_targets_are_unit_vectors_and_sampled_ones_as_far_from_the_mean_as_docum
 
 def test_no_document_is_a_target_not_even_the_one_pointed_at(umap, dataset):
     points = dataset.coordinates[:20].astype(float)
-    sampled = targets_at(umap, dataset.unit_embeddings, dataset.coordinates, points, "sampled", 4)
+    sampled = aiming_at(umap, dataset).targets(points, "sampled", 4)
     assert (sampled @ dataset.unit_embeddings.T).max() < 0.98
 
 
+def test_sampled_targets_are_those_that_land_where_the_text_is_to(umap, dataset):
+    points = np.array([[gap.x, gap.y] for gap in find_gaps(dataset.coordinates, 10)])
+    aiming = aiming_at(umap, dataset)
+    for point, own in zip(points, aiming.targets(points, "sampled", 40), strict=True):
+        misses = aiming.placement(own, point)
+        assert (np.diff(misses) > -1e-4).all() and misses[0] < 0.7 * misses[-1]
+
+
+def test_there_are_as_many_targets_as_asked_for_few_documents_or_many_targets(umap, dataset):
+    few = Aiming(umap, dataset.unit_embeddings[:6], dataset.coordinates[:6], Novelty([]))
+    assert few.targets(dataset.coordinates[:2].astype(float), "sampled", 4).shape == (2, 4, 384)
+    assert aiming_at(umap, dataset).targets(dataset.coordinates[:1].astype(float), "sampled", 500).shape[1] == 500
+
+
 def test_each_objective_ranks_by_what_it_names(umap, dataset):
-    point, target = dataset.coordinates[0].astype(float), dataset.unit_embeddings[0]
+    point, targets = dataset.coordinates[0].astype(float), dataset.unit_embeddings[:2]
     others = dataset.unit_embeddings[:50]
-    aiming = Aiming(umap, Novelty([]))
-    aims = {name: aiming.at(point, target, name, 0.1) for name in ("embedding", "placement", "both")}
-    distance = 1 - others @ target
-    landed = np.linalg.norm(umap.transform(others) - point, axis=1) / umap.neighbor_distance_
+    aiming = aiming_at(umap, dataset)
+    aims = {name: aiming.at(point, targets, name, 0.1) for name in ("embedding", "placement", "both")}
+    distance = (1 - others @ targets.T).min(axis=1)
+    placement = aiming.placement(others, point)
     np.testing.assert_allclose(aims["embedding"].miss(others), distance, atol=1e-6)
-    np.testing.assert_allclose(aims["placement"].miss(others), landed, rtol=1e-4)
-    np.testing.assert_allclose(aims["both"].miss(others), landed + 10 * distance, rtol=1e-4)
+    np.testing.assert_allclose(aims["placement"].miss(others), placement, rtol=1e-4)
+    np.testing.assert_allclose(aims["both"].miss(others), placement + 10 * distance, rtol=1e-4)
     assert (aims["embedding"].tolerance, aims["placement"].tolerance, aims["both"].tolerance) == (0.1, 0.5, 1.5)
+
+
+def test_where_a_text_is_the_encoder_says_and_the_documents_most_like_it(umap, dataset):
+    texts, point = dataset.unit_embeddings[:50], dataset.coordinates[7].astype(float)
+    landed = np.linalg.norm(umap.transform(texts) - point, axis=1) / umap.neighbor_distance_
+    at_home = np.linalg.norm(dataset.coordinates[:50] - point, axis=1) / umap.neighbor_distance_
+    found = aiming_at(umap, dataset).placement(texts, point)  # a document is most like itself
+    np.testing.assert_allclose(found, 0.6 * landed + 0.4 * at_home, rtol=1e-3, atol=1e-3)
 
 
 def test_the_longest_shared_run_counts_words_in_a_row():
@@ -201,8 +226,9 @@ def test_quotations_are_shared_runs_of_eight_or_more(left, right):
 
 
 def test_a_quotation_comes_behind_all_other_texts(umap, dataset):
-    aiming = Aiming(umap, Novelty(dataset.texts))
-    aim = aiming.at(dataset.coordinates[0], dataset.unit_embeddings[0], "both", 0.1)
+    aim = aiming_at(umap, dataset, Novelty(dataset.texts)).at(
+        dataset.coordinates[0], dataset.unit_embeddings[:1], "both", 0.1
+    )
     assert aim.cost(dataset.texts[5]) >= 1_000 > aim.cost("Zorbled wibbish.") > aim.cost("A map of the data.") == 0
 
 

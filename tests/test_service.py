@@ -10,7 +10,7 @@ import pytest
 
 from e2t_lib import E2TError, EmbeddingToTextRequest, EmbeddingToTextService, load_dataset
 from e2t_lib.language_models import LocalModel
-from e2t_lib.placement import novelty_of
+from e2t_lib.placement import Aiming, novelty_of
 from e2t_lib.settings import CorrectionSettings
 
 FEW = CorrectionSettings(num_beams=2, proposals=2, max_correction_iterations=2, max_length=24)
@@ -119,16 +119,20 @@ def test_no_step_is_begun_that_would_end_too_late(service, request_at, monkeypat
 def test_every_objective_returns_the_best_it_saw_by_its_own_measure(service, request_at, target):
     asked = [replace(request_at, objective=name, target=target) for name in ("embedding", "placement", "both")]
     embedding, placement, both = service.generate_texts(asked)
-    ill = {
-        response.request.objective: novelty_of(service.dataset).ill_words(
-            response.text_generation_result.text, service.vec2text.words
-        )
-        for response in (embedding, placement, both)
-    }
+    novelty, documents = novelty_of(service.dataset), (service.dataset.unit_embeddings, service.dataset.coordinates)
+    aiming = Aiming(service.umap, *documents, novelty, service.vec2text.words)
+
+    def parts(response):
+        text = response.text_generation_result.text
+        point = np.array([request_at.x, request_at.y])
+        [placed] = aiming.placement(service.vec2text.embedder.encode([text]), point)
+        return response.distance, placed, novelty.ill_words(text, service.vec2text.words)
+
     misses = [response.trace[-1].best.miss for response in (embedding, placement, both)]
-    assert misses[0] == pytest.approx(embedding.distance + 0.05 * ill["embedding"], abs=1e-5)
-    assert misses[1] == pytest.approx(placement.placement_error + 0.5 * ill["placement"], rel=1e-3)
-    assert misses[2] == pytest.approx(both.placement_error + 10 * both.distance + 0.5 * ill["both"], rel=1e-3)
+    (distance, _, ill), (_, placed, ill_placed), whole = map(parts, (embedding, placement, both))
+    assert misses[0] == pytest.approx(distance + 0.05 * ill, abs=1e-5)
+    assert misses[1] == pytest.approx(placed + 0.5 * ill_placed, rel=1e-3)
+    assert misses[2] == pytest.approx(whole[1] + 10 * whole[0] + 0.5 * whole[2], rel=1e-3)
     # Asked one by one they begin with the same texts, of which each takes its own best; then their ways part.
     placement, both = (service.generate_text_from_coordinates(one).trace[0].best for one in asked[1:])
     assert placement.miss <= both.miss - 10 * (1 - both.cosine) + 1e-3

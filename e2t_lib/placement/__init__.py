@@ -3,7 +3,7 @@
 Joins the two models, which do not know each other.
 """
 
-from e2t_lib.placement.aims import Aiming, targets_at
+from e2t_lib.placement.aims import Aiming
 from e2t_lib.placement.metrics import LayoutJudge, PlacementMeter
 from e2t_lib.placement.novelty import Novelty, novelty_of
 from e2t_lib.placement.points import Gap, find_gaps, own_points, points_between, read_points
@@ -19,5 +19,4 @@ __all__ = [
     "own_points",
     "points_between",
     "read_points",
-    "targets_at",
 ]

@@ -5,7 +5,8 @@
 A beam of hypotheses is kept for each target. The best text ever seen is what is returned, and convergence is
 tested on it; both mistakes the other way round are common (a loop that forgets its best answer, or tests it
 before the update and never reports a first success). What is closest, and close enough, an `Aim` says: at first
-the embedding distance, but any other will do, such as the distance on a map.
+the embedding distance, but any other will do, such as the distance on a map. Where several embeddings would do, they are
+several targets of one search: its hypotheses share one beam, and each is corrected toward the target it is nearest to.
 """
 
 import itertools
@@ -83,15 +84,16 @@ class CorrectionStep:
 
 @dataclass(frozen=True)
 class CorrectionResult:
-    """What the loop found for one target.
+    """What one search found.
 
     Attributes:
         text: the best text ever seen.
-        cosine: of its embedding with the target.
+        cosine: of its embedding with its target.
         iterations: correction steps taken until it converged, or all of them; 0: the first texts sufficed.
         converged: its miss is within the tolerance.
         trace: every step, from iteration 0.
         embedding: of the text, (d,) float32.
+        target: of the search, the nearest to it if there are several, (d,) float32.
     """
 
     text: str
@@ -100,6 +102,7 @@ class CorrectionResult:
     converged: bool
     trace: tuple[CorrectionStep, ...]
     embedding: np.ndarray = field(repr=False, compare=False)
+    target: np.ndarray = field(repr=False, compare=False)
 
     @property
     def miss(self) -> float:
@@ -114,10 +117,11 @@ class CorrectionResult:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A hypothesis with its embedding."""
+    """A hypothesis with its embedding, and the target it is nearest to."""
 
     text: str
     embedding: np.ndarray
+    target: np.ndarray
     cosine: float
     miss: float
 
@@ -127,12 +131,12 @@ class _Candidate:
 
 
 class _Search:
-    """The state of one target."""
+    """The state of one search, for a text of one of its targets, (k, d)."""
 
-    def __init__(self, target: np.ndarray, aim: Aim):
-        self.target, self.aim = target, aim
+    def __init__(self, targets: np.ndarray, aim: Aim):
+        self.targets, self.aim = targets, aim
         self.beam: list[_Candidate] = []
-        self.best = _Candidate("", target, -1.0, np.inf)
+        self.best = _Candidate("", targets[0], targets[0], -1.0, np.inf)
         self.trace: list[CorrectionStep] = []
         self.tried: dict[str, str] = {}  # by what an uncased embedder reads
 
@@ -140,15 +144,22 @@ class _Search:
         """The beam, repeated until it is `count` long: duplicates are one, so it may be shorter than its width."""
         return [self.beam[number % len(self.beam)] for number in range(count)]
 
+    def next_targets(self, count: int) -> list[np.ndarray]:
+        """What the next `count` texts are written for: at first each target in turn, then those of their parents."""
+        if self.beam:
+            return [parent.target for parent in self.parents(count)]
+        return [self.targets[number % len(self.targets)] for number in range(count)]
+
     def update(self, texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
         """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
         self.tried |= {text.casefold(): text for text in texts}
         known = {candidate.text.casefold(): candidate for candidate in self.beam}
-        cosines, misses = embeddings @ self.target, self.aim.miss(embeddings)
-        for text, embedding, cosine, miss in zip(texts, embeddings, cosines, misses, strict=True):
+        cosines, misses = embeddings @ self.targets.T, self.aim.miss(embeddings)
+        for text, embedding, own, miss in zip(texts, embeddings, cosines, misses, strict=True):
             blank = not text.strip()  # answers nothing
             whole = BLANK if blank else float(miss) + self.aim.cost(text)
-            candidate = _Candidate(text, embedding, -1.0 if blank else float(cosine), whole)
+            target, cosine = self.targets[own.argmax()], -1.0 if blank else float(own.max())
+            candidate = _Candidate(text, embedding, target, cosine, whole)
             known.setdefault(text.casefold(), candidate)
         self.beam = sorted(known.values(), key=lambda candidate: candidate.miss)[:width]
         self.best = min(self.beam[0], self.best, key=lambda candidate: candidate.miss)
@@ -168,16 +179,22 @@ class _Search:
             converged=self.converged,
             trace=tuple(self.trace),
             embedding=self.best.embedding,
+            target=self.best.target,
         )
 
 
 def embedding_aims(targets: np.ndarray, tolerance: float) -> list[Aim]:
-    """For each target, (n, d) unit rows, to land on it: the miss is the embedding distance."""
+    """For each of n searches, to land on a target of its own; targets as for `correct`."""
 
-    def aim(target: np.ndarray) -> Aim:
-        return Aim(lambda embeddings: 1.0 - embeddings @ target, tolerance)
+    def aim(own: np.ndarray) -> Aim:
+        return Aim(lambda embeddings: embedding_distance(embeddings, own), tolerance)
 
-    return [aim(target) for target in targets]
+    return [aim(np.atleast_2d(own)) for own in targets]
+
+
+def embedding_distance(embeddings: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """1 - cosine of embeddings (m, d) with the nearest of targets (k, d), all of them unit rows: (m,)."""
+    return 1.0 - (embeddings @ targets.T).max(axis=1)
 
 
 def correct(
@@ -193,17 +210,17 @@ def correct(
     """Find a text for each target embedding.
 
     Args:
-        targets: (n, d) float32, unit rows.
+        targets: (n, d) float32, unit rows; or (n, k, d), where each text may be of any of k targets.
         propose: writes texts for targets, at first from nothing, then from texts to correct. The first proposal for
             each is greedy, at temperature 0; the others are sampled.
         embed: texts -> (m, d) float32, unit rows; the embedder that made the targets.
         settings: beam width, proposals a hypothesis, the share of edits, iterations, tolerance, targets at a time.
         edit: changes texts a little; None: all proposals are written anew.
         aims: n, what texts are ranked by; None: the distance to the target, within the settings' tolerance.
-        progress: show a progress bar over targets.
+        progress: show a progress bar over searches.
 
     Returns:
-        One result a target, in order. At most `settings.most_texts` texts are tried for each.
+        n results, in order. At most `settings.most_texts` texts are tried for each, whether of one target or several.
     """
     aims = aims or embedding_aims(targets, settings.embedding_tolerance)
     results: list[CorrectionResult] = []
@@ -226,7 +243,7 @@ def correction_steps(
     aims: Sequence[Aim],
 ) -> Iterator[list[CorrectionResult]]:
     """As `correct`, for targets that fit together: the results after each step, until all have converged."""
-    searches = [_Search(target, aim) for target, aim in zip(targets, aims, strict=True)]
+    searches = [_Search(np.atleast_2d(own), aim) for own, aim in zip(targets, aims, strict=True)]
     for _ in range(settings.max_correction_iterations + 1):
         active = [search for search in searches if not search.converged]
         if not active:
@@ -238,10 +255,13 @@ def correction_steps(
 def _step(
     searches: list[_Search], propose: Propose, embed: Embed, edit: Edit | None, settings: CorrectionSettings
 ) -> None:
-    """Propose, embed and keep, for all targets at once; they are all at the same step."""
+    """Propose, embed and keep, for all searches at once; they are all at the same step."""
     texts = _edited(searches, edit, int(settings.edits * settings.proposals))
     budgets = [settings.num_beams * settings.proposals - len(own) for own in texts]
-    targets = np.repeat(np.stack([search.target for search in searches]), budgets, axis=0)
+    wanted = [
+        target for search, budget in zip(searches, budgets, strict=True) for target in search.next_targets(budget)
+    ]
+    targets = np.reshape(wanted, (len(wanted), searches[0].targets.shape[1]))
     known = None
     if searches[0].beam:
         parents = [
@@ -250,7 +270,7 @@ def _step(
         rows = [parent.embedding for parent in parents]
         known = [parent.text for parent in parents], np.reshape(rows, (len(rows), targets.shape[1]))
     greedy = [
-        number < max(len(search.beam), 1)
+        number < len(search.beam or search.targets)
         for search, budget in zip(searches, budgets, strict=True)
         for number in range(budget)
     ]
@@ -266,7 +286,7 @@ def _edited(searches: list[_Search], edit: Edit | None, count: int) -> list[list
     """For each search the best `count` edits of each of its hypotheses that it has not tried yet."""
     parents = [(search, parent) for search in searches for parent in search.beam]
     drafts = [
-        Draft(search.target, parent.text, parent.embedding, (parent.text, *search.tried.values()))
+        Draft(parent.target, parent.text, parent.embedding, (parent.text, *search.tried.values()))
         for search, parent in parents
     ]
     out: dict[int, list[str]] = {id(search): [] for search in searches}

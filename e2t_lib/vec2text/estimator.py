@@ -20,7 +20,7 @@ from e2t_lib.settings import CorrectionSettings, Vec2TextSettings, override
 from e2t_lib.vec2text.bases import base_model_folder, default_device, load_base
 from e2t_lib.vec2text.batches import PairDataset, as_hypotheses, corrected_rows, ended, held_out_rows, tokenise
 from e2t_lib.vec2text.conditioning import Conditioning, token_groups
-from e2t_lib.vec2text.correction import Aim, CorrectionResult
+from e2t_lib.vec2text.correction import CorrectionResult
 from e2t_lib.vec2text.inversion import invert
 from e2t_lib.vec2text.model import BagOfTokens, ConditionedLM
 from e2t_lib.vec2text.near_misses import with_near_misses
@@ -287,7 +287,6 @@ class Vec2Text:
         beam_width: int | None = None,
         seed: int | None = None,
         settings: CorrectionSettings | None = None,
-        aims: Sequence[Aim] | None = None,
         progress: bool = False,
     ) -> list[CorrectionResult]:
         """The text of each embedding, by the correction loop.
@@ -296,7 +295,6 @@ class Vec2Text:
             embeddings: (n, d) float; rows are normalised.
             max_correction_iterations, beam_width, seed: override the settings' own.
             settings: everything else of the loop; None: the guide's defaults, at this model's max_length.
-            aims: n, what texts are ranked by; None: the distance to their embedding.
             progress: show a progress bar.
 
         Raises:
@@ -309,7 +307,7 @@ class Vec2Text:
             num_beams=beam_width,
             seed=seed,
         )
-        return invert(self, targets, settings, aims=aims, progress=progress)
+        return invert(self, targets, settings, progress=progress)
 
     def _targets(self, embeddings: np.ndarray) -> np.ndarray:
         embeddings = np.atleast_2d(np.asarray(embeddings, dtype=np.float32))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from e2t_lib.settings import CorrectionSettings
-from e2t_lib.vec2text.correction import Aim, CorrectionResult, Propose, correct, correction_steps, embedding_aims
+from e2t_lib.vec2text.correction import Aim, CorrectionResult, Propose, correct, correction_steps
 from e2t_lib.vec2text.editing import Editor
 from e2t_lib.vec2text.writing import Sampling
 
@@ -24,18 +24,17 @@ def invert(
     aims: Sequence[Aim] | None = None,
     progress: bool = False,
 ) -> list[CorrectionResult]:
-    """The text of each target, (n, d) float32, unit rows; see `correct`. Seeded by the settings."""
+    """A text for each of n targets, or of n times several; see `correct`. Seeded by the settings."""
     propose = _proposals(model, settings)
     edit = Editor(model, settings)
     return correct(targets, propose, model.embedder.encode, settings, edit=edit, aims=aims, progress=progress)
 
 
 def inversion_steps(
-    model: "Vec2Text", targets: np.ndarray, settings: CorrectionSettings, *, aims: Sequence[Aim] | None = None
+    model: "Vec2Text", targets: np.ndarray, settings: CorrectionSettings, *, aims: Sequence[Aim]
 ) -> Iterator[list[CorrectionResult]]:
-    """As `invert`, for a few targets: the results after each correction step."""
+    """As `invert`, for a few texts: the results after each correction step."""
     propose = _proposals(model, settings)
-    aims = aims or embedding_aims(targets, settings.embedding_tolerance)
     edit = Editor(model, settings)
     yield from correction_steps(targets, propose, model.embedder.encode, settings, edit=edit, aims=aims)
 
