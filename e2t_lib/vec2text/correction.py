@@ -144,12 +144,6 @@ class _Search:
         """The beam, repeated until it is `count` long: duplicates are one, so it may be shorter than its width."""
         return [self.beam[number % len(self.beam)] for number in range(count)]
 
-    def next_targets(self, count: int) -> list[np.ndarray]:
-        """What the next `count` texts are written for: at first each target in turn, then those of their parents."""
-        if self.beam:
-            return [parent.target for parent in self.parents(count)]
-        return [self.targets[number % len(self.targets)] for number in range(count)]
-
     def update(self, texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
         """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
         self.tried |= {text.casefold(): text for text in texts}
@@ -258,22 +252,17 @@ def _step(
     """Propose, embed and keep, for all searches at once; they are all at the same step."""
     texts = _edited(searches, edit, int(settings.edits * settings.proposals))
     budgets = [settings.num_beams * settings.proposals - len(own) for own in texts]
-    wanted = [
-        target for search, budget in zip(searches, budgets, strict=True) for target in search.next_targets(budget)
-    ]
-    targets = np.reshape(wanted, (len(wanted), searches[0].targets.shape[1]))
-    known = None
+    each = list(zip(searches, budgets, strict=True))
     if searches[0].beam:
-        parents = [
-            parent for search, budget in zip(searches, budgets, strict=True) for parent in search.parents(budget)
-        ]
+        parents = [parent for search, budget in each for parent in search.parents(budget)]
+        wanted = [parent.target for parent in parents]
         rows = [parent.embedding for parent in parents]
-        known = [parent.text for parent in parents], np.reshape(rows, (len(rows), targets.shape[1]))
-    greedy = [
-        number < len(search.beam or search.targets)
-        for search, budget in zip(searches, budgets, strict=True)
-        for number in range(budget)
-    ]
+        known = [parent.text for parent in parents], np.reshape(rows, (len(rows), searches[0].targets.shape[1]))
+    else:  # each target in turn
+        wanted = [search.targets[number % len(search.targets)] for search, budget in each for number in range(budget)]
+        known = None
+    targets = np.reshape(wanted, (len(wanted), searches[0].targets.shape[1]))
+    greedy = [number < len(search.beam or search.targets) for search, budget in each for number in range(budget)]
     # Where all are edits, nothing is left to propose.
     written = iter(propose(targets, np.where(greedy, 0.0, settings.temperature), known) if sum(budgets) else [])
     texts = [own + list(itertools.islice(written, budget)) for own, budget in zip(texts, budgets, strict=True)]
