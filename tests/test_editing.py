@@ -174,7 +174,7 @@ def letters(texts: list[str]) -> np.ndarray:
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
-def test_the_loop_tries_each_edit_once_and_keeps_what_is_nearer():
+def test_the_loop_tries_no_text_twice_and_keeps_what_is_nearer():
     tried: list[str] = []
 
     def embed(texts):
@@ -190,8 +190,8 @@ def test_the_loop_tries_each_edit_once_and_keeps_what_is_nearer():
         num_beams=2, proposals=4, edits=0.5, embedding_tolerance=1e-6, max_correction_iterations=8
     )
     result = correct(letters(["abbccc"]), lambda goals, heat, known: ["f"] * len(goals), embed, settings, edit=edit)[0]
-    edited = [text for text in tried if text != "f"]
-    assert len(edited) == len(set(edited)) and len(tried) <= settings.most_texts
+    # "f" is written again and again, and edits take its place: six of "f" itself, then as many as may be tried.
+    assert len(tried) == len(set(tried)) == 1 + 6 + 8 * (len(result.trace) - 2)
     steps = [step.best.distance for step in result.trace]
     assert steps == sorted(steps, reverse=True) and steps[-1] < steps[0] - 0.2
     without = correct(letters(["abbccc"]), lambda goals, heat, known: ["f"] * len(goals), letters, settings)[0]
@@ -213,6 +213,18 @@ def test_a_draft_is_among_the_texts_tried_even_if_another_case_of_it_was_tried_l
     correct(letters(["fff"]), propose, lambda texts: letters([text.lower() for text in texts]), settings, edit=edit)
     assert [draft.text for draft in seen] == ["red cat."] * 2
     assert all(draft.text in draft.tried for draft in seen) and "Red Cat." in seen[1].tried
+
+
+def test_a_hypothesis_is_rewritten_greedily_once():
+    heats = []
+
+    def propose(goals, heat, known):
+        heats.append(heat.tolist())
+        return [f"f{len(heats)}{number}" for number in range(len(goals))] if len(heats) == 1 else ["e"] * len(goals)
+
+    settings = CorrectionSettings(num_beams=2, proposals=2, max_correction_iterations=2, temperature=0.7)
+    correct(letters(["fa"]), propose, letters, settings)
+    assert heats == [[0.0, 0.7, 0.7, 0.7], [0.0, 0.0, 0.7, 0.7], [0.7, 0.7, 0.7, 0.7]]
 
 
 def test_where_all_are_edits_nothing_is_written_anew():

@@ -165,11 +165,16 @@ def test_each_objective_ranks_by_what_it_names(umap, dataset):
 
 
 def test_where_a_text_is_the_encoder_says_and_the_documents_most_like_it(umap, dataset):
-    texts, point = dataset.unit_embeddings[:50], dataset.coordinates[7].astype(float)
-    landed = np.linalg.norm(umap.transform(texts) - point, axis=1) / umap.neighbor_distance_
-    at_home = np.linalg.norm(dataset.coordinates[:50] - point, axis=1) / umap.neighbor_distance_
-    found = aiming_at(umap, dataset).placement(texts, point)  # a document is most like itself
-    np.testing.assert_allclose(found, 0.6 * landed + 0.4 * at_home, rtol=1e-3, atol=1e-3)
+    mixed = dataset.unit_embeddings[:50] + dataset.unit_embeddings[50:100]
+    texts = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+    point = dataset.coordinates[7].astype(float)
+    for text, found in zip(texts, aiming_at(umap, dataset).placement(texts, point), strict=True):
+        landed = np.linalg.norm(umap.transform(text[None])[0] - point)
+        apart = np.linalg.norm(dataset.unit_embeddings - text, axis=1)
+        alike = apart.argsort()[:5]
+        squares = ((dataset.coordinates[alike] - point) ** 2).sum(axis=1)
+        expected = 0.75 * landed + 0.25 * np.average(squares, weights=1 / apart[alike]) ** 0.5
+        assert found == pytest.approx(expected / umap.neighbor_distance_, rel=1e-3)
 
 
 def test_the_longest_shared_run_counts_words_in_a_row():

@@ -139,10 +139,15 @@ class _Search:
         self.best = _Candidate("", targets[0], targets[0], -1.0, np.inf)
         self.trace: list[CorrectionStep] = []
         self.tried: dict[str, str] = {}  # by what an uncased embedder reads
+        self.rewritten: set[str] = set()  # hypotheses that texts were written from
 
-    def parents(self, count: int) -> list[_Candidate]:
-        """The beam, repeated until it is `count` long: duplicates are one, so it may be shorter than its width."""
-        return [self.beam[number % len(self.beam)] for number in range(count)]
+    def fresh(self, texts: Sequence[str]) -> list[str]:
+        """Those of the texts, each once, that were not tried yet; the first text where all were."""
+        new: dict[str, str] = {}
+        for text in texts:
+            if text.casefold() not in self.tried:
+                new.setdefault(text.casefold(), text)
+        return list(new.values()) or list(texts[:1])
 
     def update(self, texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
         """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
@@ -250,39 +255,48 @@ def _step(
     searches: list[_Search], propose: Propose, embed: Embed, edit: Edit | None, settings: CorrectionSettings
 ) -> None:
     """Propose, embed and keep, for all searches at once; they are all at the same step."""
-    texts = _edited(searches, edit, int(settings.edits * settings.proposals))
-    budgets = [settings.num_beams * settings.proposals - len(own) for own in texts]
-    each = list(zip(searches, budgets, strict=True))
-    if searches[0].beam:
-        parents = [parent for search, budget in each for parent in search.parents(budget)]
-        wanted = [parent.target for parent in parents]
-        rows = [parent.embedding for parent in parents]
-        known = [parent.text for parent in parents], np.reshape(rows, (len(rows), searches[0].targets.shape[1]))
-    else:  # each target in turn
-        wanted = [search.targets[number % len(search.targets)] for search, budget in each for number in range(budget)]
-        known = None
-    targets = np.reshape(wanted, (len(wanted), searches[0].targets.shape[1]))
-    greedy = [number < len(search.beam or search.targets) for search, budget in each for number in range(budget)]
-    # Where all are edits, nothing is left to propose.
-    written = iter(propose(targets, np.where(greedy, 0.0, settings.temperature), known) if sum(budgets) else [])
-    texts = [own + list(itertools.islice(written, budget)) for own, budget in zip(texts, budgets, strict=True)]
+    most, edits = settings.num_beams * settings.proposals, int(settings.edits * settings.proposals)
+    edited = _edited(searches, edit if edits else None)
+    budgets = [most - min(len(own), edits * len(search.beam)) for search, own in zip(searches, edited, strict=True)]
+    written = _written(searches, budgets, propose, settings.temperature)
+    # What is written was known before in one case of seven: edits take its place.
+    texts = [search.fresh(new + own)[:most] for search, new, own in zip(searches, written, edited, strict=True)]
     embeddings = iter(embed([text for own in texts for text in own]))
     for search, own in zip(searches, texts, strict=True):
         search.update(own, np.stack([next(embeddings) for _ in own]), settings.num_beams)
 
 
-def _edited(searches: list[_Search], edit: Edit | None, count: int) -> list[list[str]]:
-    """For each search the best `count` edits of each of its hypotheses that it has not tried yet."""
+def _written(searches: list[_Search], counts: list[int], propose: Propose, temperature: float) -> list[list[str]]:
+    """So many texts for each search, from its hypotheses; from nothing while it has none, for each target in turn."""
+    each = [(search, number) for search, count in zip(searches, counts, strict=True) for number in range(count)]
+    if not each:  # all are to be edits
+        return [[] for _ in searches]
+    if searches[0].beam:
+        parents = [search.beam[number % len(search.beam)] for search, number in each]
+        targets = np.stack([parent.target for parent in parents])
+        known = [parent.text for parent in parents], np.stack([parent.embedding for parent in parents])
+        # Written greedily, a hypothesis gives the same text each time.
+        greedy = [n < len(own.beam) and own.beam[n].text not in own.rewritten for own, n in each]
+        for search in searches:
+            search.rewritten |= {parent.text for parent in search.beam}
+    else:
+        targets = np.stack([search.targets[number % len(search.targets)] for search, number in each])
+        known, greedy = None, [number < len(search.targets) for search, number in each]
+    written = iter(propose(targets, np.where(greedy, 0.0, temperature), known))
+    return [list(itertools.islice(written, count)) for count in counts]
+
+
+def _edited(searches: list[_Search], edit: Edit | None) -> list[list[str]]:
+    """Edits for each search that it has not tried: the best of each hypothesis, then the second best, and so on."""
     parents = [(search, parent) for search in searches for parent in search.beam]
+    if not edit or not parents:
+        return [[] for _ in searches]
     drafts = [
         Draft(parent.target, parent.text, parent.embedding, (parent.text, *search.tried.values()))
         for search, parent in parents
     ]
-    out: dict[int, list[str]] = {id(search): [] for search in searches}
-    ranked = edit(drafts) if edit and count else [[] for _ in drafts]
-    for (search, _), texts in zip(parents, ranked, strict=True):
-        fresh = {text.casefold(): text for text in texts if text.casefold() not in search.tried}
-        chosen = dict(list(fresh.items())[:count])
-        search.tried |= chosen
-        out[id(search)] += chosen.values()
-    return list(out.values())
+    ranked: dict[int, list[list[str]]] = {id(search): [] for search in searches}
+    for (search, _), texts in zip(parents, edit(drafts), strict=True):
+        ranked[id(search)].append([text for text in texts if text.casefold() not in search.tried])
+    turns = [itertools.chain.from_iterable(itertools.zip_longest(*own, fillvalue="")) for own in ranked.values()]
+    return [[text for text in dict.fromkeys(own) if text] for own in turns]
