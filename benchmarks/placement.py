@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--points", type=int, default=200, help="of each kind")
     parser.add_argument("--few", type=int, default=24, help="of each kind, for each way of aiming")
-    parser.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS))
+    parser.add_argument(
+        "--only", nargs="*", choices=WAYS, default=list(WAYS), help="ways; none: keep the figures there are"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "placement.json")
     asked = parser.parse_args()
     service = trained(asked.corpus)
@@ -66,9 +68,9 @@ def main() -> None:
         "documents": len(places),
         "real_documents": meter.real_documents(),
         "click": click(service, points["between"][:5]),
-        "ways": {},
     }
     print(json.dumps(figures, indent=1), flush=True)
+    figures["ways"] = {} if asked.only else json.loads(asked.output.read_text())["ways"]
     for name in asked.only:
         few = {kind: every_nth(own, asked.few) for kind, own in points.items()}
         figures["ways"][name] = {kind: measure(service, meter, own, WAYS[name]) for kind, own in few.items()}
