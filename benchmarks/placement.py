@@ -35,6 +35,7 @@ from e2t_lib.vec2text import Vec2Text
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "placement" / "answers"
 PART = 32  # points asked at a time
+ALONE = 0.2  # of the held-out documents: a like to what is asked of texts in gaps
 SETTINGS = CorrectionSettings(max_length=64)  # a title and two sentences or so: a click is answered within ten seconds
 ASK = EmbeddingToTextRequest(x=0.0, y=0.0)
 WAYS = {
@@ -67,6 +68,7 @@ def main() -> None:
         "measured": measured_on(),
         "documents": len(places),
         "real_documents": meter.real_documents(),
+        "real_documents_alone": meter.real_documents(ALONE),
         "click": click(service, points["between"][:5]),
     }
     print(json.dumps(figures, indent=1), flush=True)

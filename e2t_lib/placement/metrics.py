@@ -79,10 +79,17 @@ class PlacementMeter:
             "coherence": float(np.einsum("md,mkd->mk", embeddings, self.dataset.unit_embeddings[near]).mean()),
         }
 
-    def real_documents(self) -> dict[str, float]:
-        """Median error, by encoder and judge, of documents that neither was trained on."""
-        rows = self.umap.held_out_
-        return self.errors(self.dataset.coordinates[rows], self.dataset.unit_embeddings[rows])
+    def real_documents(self, share: float = 1.0) -> dict[str, float]:
+        """Median error, by encoder and judge, of documents that neither was trained on.
+
+        Args:
+            share: of them, those that lie farthest from any document known: what can be asked of texts in gaps.
+        """
+        coordinates, rows = self.dataset.coordinates, self.umap.held_out_
+        known = NearestNeighbors(n_neighbors=1).fit(coordinates[self.umap.train_])
+        alone = known.kneighbors(coordinates[rows])[0][:, 0].argsort(kind="stable")
+        rows = rows[alone[-max(round(share * len(rows)), 1) :]]
+        return self.errors(coordinates[rows], self.dataset.unit_embeddings[rows])
 
     def errors(self, points: np.ndarray, embeddings: np.ndarray) -> dict[str, float]:
         """Median error, by encoder and judge, of embeddings (m, d), unit rows, that belong at points (m, 2)."""
