@@ -35,7 +35,7 @@ from e2t_lib.vec2text import Vec2Text
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "placement" / "answers"
 PART = 32  # points asked at a time
-ALONE = 0.2  # of the held-out documents: a like to what is asked of texts in gaps
+ALONE = 0.2  # share of the held-out documents that lies most alone, as gaps do
 SETTINGS = CorrectionSettings(max_length=64)  # a title and two sentences or so: a click is answered within ten seconds
 ASK = EmbeddingToTextRequest(x=0.0, y=0.0)
 WAYS = {
