@@ -1,5 +1,6 @@
 """Edits of words and of sentences, and the correction loop that tries them; the models are those of test_vec2text.py, in miniature."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -15,6 +16,7 @@ from e2t_lib.vec2text.batches import PairDataset
 from e2t_lib.vec2text.correction import Draft, correct
 from e2t_lib.vec2text.editing import Editor, _edits, word_edits
 from e2t_lib.vec2text.recombination import Sentence, sentence_edits, sentences
+from e2t_lib.vec2text.reordering import SPAN, reorderings
 
 TEXTS = ["red cat sleeps", "old house falls", "blue river sleeps", "tall tree falls", "green stone sleeps"]
 EOS = 0
@@ -78,6 +80,73 @@ def test_no_word_edit_is_shorter_than_asked(untrained, monkeypatch, shortest):
     )
     [edits] = word_edits(untrained, [draft], range(shortest, 12))
     assert "cat cat sleeps" in edits and ("cat sleeps" in edits) == (shortest == 1)
+
+
+@given(words=st.lists(st.sampled_from(["red", "cat", "sleeps", "of", "2+1"]), max_size=9))
+def test_a_reordering_has_the_words_of_its_text_two_exchanged_or_some_in_a_row_elsewhere(words):
+    orders = [order.split() for order in reorderings(" ".join(words))]
+    assert len(orders) == len(set(map(tuple, orders)))
+    for order in orders:
+        assert order != words and Counter(order) == Counter(words)
+        assert sum(a != b for a, b in zip(words, order, strict=True)) == 2 or any(
+            order == [*rest[:j], *words[i : i + span], *rest[j:]]
+            for span in range(1, SPAN + 1)
+            for i in range(len(words))
+            for rest in [words[:i] + words[i + span :]]
+            for j in range(len(rest) + 1)
+        )
+    assert len(words) < 2 or len(set(words)) < len(words) or len(orders) >= len(words) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [
+        ("Waves in Fluids", "Fluids in Waves"),
+        ("Waves in Fluids", "In Waves Fluids"),
+        ("Waves in fluids", "Fluids in waves"),
+        ("DNA in fluids", "Fluids in DNA"),
+        ("waves in Fluids", "in waves Fluids"),
+    ],
+)
+def test_the_first_capital_goes_to_the_word_that_comes_first(text, order):
+    assert order in reorderings(text)
+
+
+def test_a_draft_near_its_target_has_its_words_reordered_first(untrained, monkeypatch):
+    """An embedder of bags of words cannot tell orders apart: the draft is on its target, and the order alone is wrong."""
+    target = untrained.embedder.encode(["tall tree falls"])[0]
+    draft = Draft(target, "falls tall tree", target, ["falls tall tree", "tall falls tree"])
+    far = Draft(-target, draft.text, target, draft.tried)
+    editor = Editor(untrained, CorrectionSettings(max_length=12))
+    near, off, of_several = editor([[draft], [far], [far, draft]])
+    untried = {"tall tree falls", "tree tall falls", "falls tree tall", "tree falls tall"}
+    orders = near[: len(untried)]
+    assert set(orders) == untried
+    assert near[len(untried) :] == word_edits(untrained, [draft], range(1, 12))[0]
+    assert off == word_edits(untrained, [far], range(1, 12))[0]
+    assert len(of_several) == len(off) + len(near) - len(untried)  # the best of the search is not near
+    targets = np.repeat(target[None], len(orders), axis=0)
+    likelihoods = editing._likelihoods(untrained, orders, targets, 12, own_tokens=True)
+    assert (np.diff(likelihoods) < 0.05).all()
+    monkeypatch.setattr(editing, "WORDS", 2)
+    assert editor([[draft]])[0] == near[len(untried) :]
+
+
+@torch.inference_mode()
+def test_the_likelihood_among_some_tokens_is_that_of_a_model_without_the_others(untrained):
+    pairs = PairDataset(untrained.embedder.encode(TEXTS), TEXTS, untrained.tokenizer, 12)
+    batch = pairs.collate(range(len(TEXTS)))
+    own = torch.tensor(sorted({token for ids in pairs.tokens for token in ids.tolist()}))
+    scores = untrained.model.scores(batch["embeddings"], batch["input_ids"], batch["lengths"])
+    others = torch.ones(scores.shape[2], dtype=torch.bool)
+    others[own] = False
+    scores[:, :, others] = -torch.inf
+    kept = batch["labels"] >= 0
+    expected = scores.log_softmax(2).gather(2, batch["labels"].clamp(min=0)[:, :, None])[:, :, 0][kept].sum()
+    length = untrained.model.conditioning.length
+    if length is not None:
+        expected -= length.loss(batch["embeddings"], batch["lengths"]).sum()
+    assert untrained.model.likelihood(**batch, among=own).sum().item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @torch.inference_mode()
@@ -164,7 +233,7 @@ def test_a_long_draft_has_its_sentences_edited_and_a_short_one_its_words(untrain
     texts = ["red cat\n\nred cat sleeps. old house falls.", "old house\n\nblue river. green stone sleeps.", "red cat"]
     landed = untrained.embedder.encode(texts)
     drafts = [Draft(landed[0], texts[1], landed[1], texts), Draft(landed[0], texts[2], landed[2], texts)]
-    long, short = Editor(untrained, CorrectionSettings(max_length=40))(drafts)
+    long, short = Editor(untrained, CorrectionSettings(max_length=40))([[draft] for draft in drafts])
     assert long[0] == texts[0]  # which the target is the embedding of
     assert short and all(len(sentences(text)) < 3 for text in short)
 
@@ -181,10 +250,10 @@ def test_the_loop_tries_no_text_twice_and_keeps_what_is_nearer():
         tried.extend(texts)
         return letters(texts)
 
-    def edit(drafts):
-        for draft in drafts:
+    def edit(beams):
+        for draft in itertools.chain(*beams):
             assert np.allclose(draft.embedding, letters([draft.text])[0]) and draft.text in draft.tried
-        return [[draft.text + letter for letter in "abcdef"] for draft in drafts]
+        return [[draft.text + letter for letter in "abcdef" for draft in beam] for beam in beams]
 
     settings = CorrectionSettings(
         num_beams=2, proposals=4, edits=0.5, embedding_tolerance=1e-6, max_correction_iterations=8
@@ -205,9 +274,9 @@ def test_a_draft_is_among_the_texts_tried_even_if_another_case_of_it_was_tried_l
     def propose(goals, heat, known):
         return [next(cases)] * len(goals)
 
-    def edit(drafts):
-        seen.extend(drafts)
-        return [[] for _ in drafts]
+    def edit(beams):
+        seen.extend(itertools.chain(*beams))
+        return [[] for _ in beams]
 
     settings = CorrectionSettings(num_beams=1, proposals=2, max_correction_iterations=2)
     correct(letters(["fff"]), propose, lambda texts: letters([text.lower() for text in texts]), settings, edit=edit)
@@ -234,8 +303,8 @@ def test_where_all_are_edits_nothing_is_written_anew():
         asked.append(len(goals))
         return ["f"] * len(goals)
 
-    def edit(drafts):
-        return [[draft.text + letter for letter in "abcdef"] for draft in drafts]
+    def edit(beams):
+        return [[beam[0].text + letter for letter in "abcdef"] for beam in beams]
 
     settings = CorrectionSettings(num_beams=1, proposals=4, edits=1.0, max_correction_iterations=3)
     result = correct(letters(["abbccc"]), propose, letters, settings, edit=edit)[0]
@@ -262,9 +331,9 @@ def test_of_several_targets_each_text_goes_for_the_nearest_and_all_share_one_bud
         goals_seen.append(goals)
         return ["cd" if known else letter for letter in "acac"[: len(goals)]]
 
-    def edit(drafts):
-        drafts_seen.extend(drafts)
-        return [[] for _ in drafts]
+    def edit(beams):
+        drafts_seen.extend(itertools.chain(*beams))
+        return [[] for _ in beams]
 
     settings = CorrectionSettings(num_beams=2, proposals=2, max_correction_iterations=1, embedding_tolerance=1e-6)
     [result] = correct(targets[None], propose, letters, settings, edit=edit)

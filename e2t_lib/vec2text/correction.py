@@ -10,7 +10,7 @@ several targets of one search: its hypotheses share one beam, and each is correc
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,7 +56,8 @@ class Draft:
     tried: Sequence[str]
 
 
-Edit = Callable[[Sequence[Draft]], list[list[str]]]  # edits of each draft, the most promising first
+# The hypotheses of each search, the best first -> edits for each search, the most promising first
+Edit = Callable[[Sequence[Sequence[Draft]]], list[list[str]]]
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,13 @@ class _Search:
         self.tried: dict[str, str] = {}  # by what an uncased embedder reads
         self.rewritten: set[str] = set()  # hypotheses that texts were written from
 
-    def fresh(self, texts: Sequence[str]) -> list[str]:
-        """Those of the texts, each once, that were not tried yet; the first text where all were."""
+    def fresh(self, texts: Iterable[str]) -> list[str]:
+        """Those of the texts, each once, that were not tried yet."""
         new: dict[str, str] = {}
         for text in texts:
             if text.casefold() not in self.tried:
                 new.setdefault(text.casefold(), text)
-        return list(new.values()) or list(texts[:1])
+        return list(new.values())
 
     def update(self, texts: Sequence[str], embeddings: np.ndarray, width: int) -> None:
         """Take in new texts, and keep the closest; texts that differ in case only are one to an uncased embedder."""
@@ -164,6 +165,11 @@ class _Search:
         self.best = min(self.beam[0], self.best, key=lambda candidate: candidate.miss)
         beam = tuple(candidate.plain for candidate in self.beam)
         self.trace.append(CorrectionStep(len(self.trace), beam, self.best.plain))
+
+    @property
+    def drafts(self) -> list[Draft]:
+        tried = self.tried.values()
+        return [Draft(own.target, own.text, own.embedding, (own.text, *tried)) for own in self.beam]
 
     @property
     def converged(self) -> bool:
@@ -259,8 +265,10 @@ def _step(
     edited = _edited(searches, edit if edits else None)
     budgets = [most - min(len(own), edits * len(search.beam)) for search, own in zip(searches, edited, strict=True)]
     written = _written(searches, budgets, propose, settings.temperature)
-    # What is written was known before in one case of seven: edits take its place.
-    texts = [search.fresh(new + own)[:most] for search, new, own in zip(searches, written, edited, strict=True)]
+    # What is written was known before in one case of seven: edits take its place. Where there are none, one is tried again.
+    texts = [
+        search.fresh(new + own)[:most] or new[:1] for search, new, own in zip(searches, written, edited, strict=True)
+    ]
     embeddings = iter(embed([text for own in texts for text in own]))
     for search, own in zip(searches, texts, strict=True):
         search.update(own, np.stack([next(embeddings) for _ in own]), settings.num_beams)
@@ -287,16 +295,10 @@ def _written(searches: list[_Search], counts: list[int], propose: Propose, tempe
 
 
 def _edited(searches: list[_Search], edit: Edit | None) -> list[list[str]]:
-    """Edits for each search that it has not tried: the best of each hypothesis, then the second best, and so on."""
-    parents = [(search, parent) for search in searches for parent in search.beam]
-    if not edit or not parents:
+    """Edits for each search that it has not tried."""
+    if not edit or not searches[0].beam:
         return [[] for _ in searches]
-    drafts = [
-        Draft(parent.target, parent.text, parent.embedding, (parent.text, *search.tried.values()))
-        for search, parent in parents
+    return [
+        search.fresh(texts)
+        for search, texts in zip(searches, edit([search.drafts for search in searches]), strict=True)
     ]
-    ranked: dict[int, list[list[str]]] = {id(search): [] for search in searches}
-    for (search, _), texts in zip(parents, edit(drafts), strict=True):
-        ranked[id(search)].append([text for text in texts if text.casefold() not in search.tried])
-    turns = [itertools.chain.from_iterable(itertools.zip_longest(*own, fillvalue="")) for own in ranked.values()]
-    return [[text for text in dict.fromkeys(own) if text] for own in turns]

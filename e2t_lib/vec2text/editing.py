@@ -2,9 +2,11 @@
 
 A word edit leaves a text as it stands but for one token replaced, put in, left out or moved. A rewritten text changes much at once; near its target, little should. The corrector reads the text and says of each of
 its tokens what it would rather have there. What it favours most becomes edited texts, and the inverter's likelihood of
-each whole text, which keeps the language sound, decides their order before any is embedded.
+each whole text, which keeps the language sound, decides their order before any is embedded. Very near its target a text
+may lack but the order of its words: its reorderings (see reordering.py) are ranked in the same way, and come first.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from e2t_lib.vec2text.batches import PairDataset, tokenise
 from e2t_lib.vec2text.correction import Draft
 from e2t_lib.vec2text.model import IGNORE
 from e2t_lib.vec2text.recombination import Sentence, sentence_edits, sentences
+from e2t_lib.vec2text.reordering import reorderings
 from e2t_lib.vec2text.training import bf16_pays
 
 if TYPE_CHECKING:
@@ -25,23 +28,29 @@ if TYPE_CHECKING:
 SEVERAL = 3  # sentences
 EDITS = 32  # of sentences, to choose untried ones from
 CHANGES = 6  # places and tokens of a text that are tried; each is a few edits
+NEAR = 0.95  # the cosine from which a hypothesis may lack but the order of its words
+WORDS = 12  # of a text that is reordered: 306 ways; of 20 words there are 1,000
+LIKELIEST = 40  # of them are kept
+FIRST = 5  # of these are tried in a step, before other edits
 TOKENS = 2_048  # scored at a time: each has scores for the whole vocabulary
 
 
 class Editor:
-    """Edits drafts of one correction loop.
+    """Edits the hypotheses of one correction loop.
 
     Args:
-        model: words are edited by its corrector; without one, only sentences are.
+        model: words are edited by its corrector; without one, only sentences and the order of words are.
         settings: how many tokens a text may have.
     """
 
     def __init__(self, model: "Vec2Text", settings: CorrectionSettings):
         self.model, self.settings = model, settings
         self.sentences: dict[str, Sentence] = {}  # of the targets that are being searched for
+        self.orders: dict[tuple[bytes, str], list[str]] = {}  # of a text's words, for a target; likeliest first
 
-    def __call__(self, drafts: Sequence[Draft]) -> list[list[str]]:
-        """Edits of each draft, the most promising first."""
+    def __call__(self, beams: Sequence[Sequence[Draft]]) -> list[list[str]]:
+        """Edits for each search: new orders of its best draft, the best edit of each draft, the second best, and so on."""
+        drafts = list(itertools.chain(*beams))
         long = [draft for draft in drafts if len(sentences(draft.text)) >= SEVERAL]
         short = [draft for draft in drafts if len(sentences(draft.text)) < SEVERAL]
         lengths = range(self.settings.min_length, self.settings.max_length)
@@ -49,7 +58,23 @@ class Editor:
         edits = {id(draft): sentence_edits(draft, self.sentences, lengths, EDITS) for draft in long}
         if short and self.model.settings.corrector:
             edits |= dict(zip(map(id, short), word_edits(self.model, short, lengths), strict=True))
-        return [edits.get(id(draft), []) for draft in drafts]
+        turns = [itertools.zip_longest(*(edits.get(id(draft), []) for draft in beam)) for beam in beams]
+        in_turn = [[text for turn in own for text in turn if text] for own in turns]
+        return [self._reordered(beam[0]) + edited for beam, edited in zip(beams, in_turn, strict=True)]
+
+    def _reordered(self, draft: Draft) -> list[str]:
+        """The likeliest orders of a draft's words that were not tried yet."""
+        line = "\n" not in draft.text and len(draft.text.split()) <= WORDS
+        if not line or draft.target @ draft.embedding < NEAR:
+            return []
+        key = draft.target.tobytes(), draft.text
+        if key not in self.orders:
+            orders = reorderings(draft.text)
+            targets = np.repeat(draft.target[None], len(orders), axis=0)
+            likelihoods = _likelihoods(self.model, orders, targets, self.settings.max_length, own_tokens=True)
+            self.orders[key] = [orders[number] for number in np.argsort(-likelihoods, kind="stable")[:LIKELIEST]]
+        tried = {text.casefold() for text in draft.tried}
+        return [text for text in self.orders[key] if text.casefold() not in tried][:FIRST]
 
     def _read(self, drafts: list[Draft]) -> None:
         """Embed the sentences that are new, and forget those of targets that are done."""
@@ -136,12 +161,16 @@ def _edits(ids: list[int], wanted: list[tuple[int, int]], eos: int) -> list[list
 
 
 @torch.inference_mode()
-def _likelihoods(model: "Vec2Text", texts: Sequence[str], targets: np.ndarray, max_length: int) -> np.ndarray:
-    """Log-likelihood of each whole text by the inverter, (n,)."""
+def _likelihoods(
+    model: "Vec2Text", texts: Sequence[str], targets: np.ndarray, max_length: int, *, own_tokens: bool = False
+) -> np.ndarray:
+    """Log-likelihood of each whole text by the inverter, (n,); of texts of the same tokens, where there are no others."""
     pairs = PairDataset(targets, texts, model.tokenizer, max_length)
+    own = sorted({token for ids in pairs.tokens for token in ids.tolist()})
+    among = torch.tensor(own, device=model.device) if own_tokens else None
     out = np.zeros(len(texts))
     for rows in _batches(pairs.lengths):
         batch = send_to_device(pairs.collate(rows), model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16_pays()):
-            out[rows] = model.model.likelihood(**batch).cpu().numpy()
+            out[rows] = model.model.likelihood(**batch, among=among).cpu().numpy()
     return out

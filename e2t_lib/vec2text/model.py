@@ -218,17 +218,32 @@ class ConditionedLM(nn.Module):
         return sample(self, embeddings, lengths, hypotheses, sampling, temperatures, generator)
 
     def scores(
-        self, embeddings: Tensor, input_ids: Tensor, lengths: Tensor, hypotheses: Hypotheses | None = None
+        self,
+        embeddings: Tensor,
+        input_ids: Tensor,
+        lengths: Tensor,
+        hypotheses: Hypotheses | None = None,
+        among: Tensor | None = None,
     ) -> Tensor:
-        """Logits of what follows each token, (n, t, V) float32; arguments as for `forward`."""
-        hidden = self.hidden(self.begin(embeddings, input_ids, lengths, hypotheses), input_ids.shape[1])
-        return self.logits(hidden, self.features(embeddings, input_ids, hypotheses), self.output()).float()
+        """Logits of what follows each token, (n, t, V) float32; of some tokens only, `among`, (c,): (n, t, c).
 
-    def likelihood(self, embeddings: Tensor, input_ids: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """Log-likelihood of each whole text, its length included, (n,), in nats; arguments as for `forward`."""
+        Other arguments as for `forward`.
+        """
+        hidden = self.hidden(self.begin(embeddings, input_ids, lengths, hypotheses), input_ids.shape[1])
+        return self.logits(hidden, self.features(embeddings, input_ids, hypotheses), self.output(among)).float()
+
+    def likelihood(
+        self, embeddings: Tensor, input_ids: Tensor, labels: Tensor, lengths: Tensor, among: Tensor | None = None
+    ) -> Tensor:
+        """Log-likelihood of each whole text, its length included, (n,), in nats; arguments as for `forward`.
+
+        Args:
+            among: (c,) token ids in rising order, all of the texts among them: the likelihood where there are no others.
+        """
         kept = labels != IGNORE
-        scores = self.scores(embeddings, input_ids, lengths)
-        chosen = scores.gather(2, labels.clamp(min=0)[:, :, None])[:, :, 0] - scores.logsumexp(dim=2)
+        wanted = labels.clamp(min=0) if among is None else torch.searchsorted(among, labels).clamp(max=len(among) - 1)
+        scores = self.scores(embeddings, input_ids, lengths, among=among)
+        chosen = scores.gather(2, wanted[:, :, None])[:, :, 0] - scores.logsumexp(dim=2)
         total = (chosen * kept).sum(dim=1)
         if self.conditioning.length is None:
             return total
