@@ -120,7 +120,8 @@ def inversion() -> str:
             [f"— nearest of {own['known_texts']:,} training texts", *scores(nearest), "", ""],
         ]
     header = ["", "cosine", "BLEU", "token F1", "exact match", "within tolerance", "seconds a text"]
-    return f"{table(header, rows)}\n\n({stamp(found['documents'])}; `benchmarks/inversion.py`)"
+    stamps = dict.fromkeys(stamp(found[kind]) for kind in ("titles", "documents"))
+    return f"{table(header, rows)}\n\n({'; '.join(stamps)}; `benchmarks/inversion.py`)"
 
 
 def scores(figures: dict[str, Any]) -> list[str]:
@@ -158,6 +159,7 @@ def placement() -> str:
         rows += [[way, *(f"{figures[measure]:.2f}" for measure in measures)] for way, figures in ways.items()]
         rows.append(["— the target embeddings themselves", *errors(found[kind]["target"])])
     rows.append(["real documents, held out", *errors(found["real_documents"])])
+    rows.append(["— the fifth of them that lies most alone, as gaps do", *errors(found["real_documents_alone"])])
     header = ["median placement error, in neighbour distances", "encoder", "judge", "longest shared run", "coherence"]
     click, stamped = found["click"], stamp(found)
     return (

@@ -39,6 +39,8 @@ class MapSettings:
     batch_size: int = 32
     learning_rate: float = 7e-4
     held_out: float = 0.1  # share of the documents that no step trains on
+    # Directions of the embedding that the encoder looks along: 128 tell as much as all 384 in half the time.
+    projection: int = 128
     places: int = 640  # the encoder's answer is a weighted mean of so many places on the map, learned too
     fourier_features: int = 256  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias
     fourier_width: float = 0.0  # their spread, in cycles per layout standard deviation; 0: as `smoothing` asks for

@@ -102,9 +102,12 @@ def test_the_encoder_chooses_from_the_embedding_with_hidden_layers_beside_it_or_
     assert np.array_equal(ParametricUMAP.load(tmp_path / "map").transform(X), umap.transform(X))
 
 
-def test_the_encoder_begins_by_answering_with_the_places_of_what_is_like_an_embedding(data):
+@pytest.mark.parametrize("projection", [6, 128])
+@pytest.mark.parametrize("layers", [(), (16,)])
+def test_the_encoder_begins_by_answering_with_the_places_of_what_is_like_an_embedding(layers, projection, data):
     X, coordinates = data
-    umap = ParametricUMAP(SMALL, encoder_layers=(), epochs=0, fine_tune_epochs=0).fit(X, coordinates, progress=False)
+    untrained = ParametricUMAP(SMALL, encoder_layers=layers, projection=projection, epochs=0, fine_tune_epochs=0)
+    umap = untrained.fit(X, coordinates, progress=False)
     error = np.sqrt(np.mean((umap.transform(X) - coordinates) ** 2, axis=0))
     assert (error < 0.5 * coordinates.std(axis=0)).all()
 

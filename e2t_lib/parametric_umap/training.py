@@ -62,7 +62,7 @@ def recipe(encoder: keras.Model, decoder: keras.Model, settings: MapSettings, *,
     2. fine-tuning on the layout, the decoder: ||decoder(xy) - m||^2, m the local mean of the embeddings there, which a
        document's own embedding is a noisy sample of.
     3. fine-tuning on the layout, both: the decoder's loss, the encoder's ||encoder(x) - xy||, and the round trip's
-       2 ||encoder(decoder(xy)) - xy||, for which each goes to meet the other. Not squared: between clusters the mean of
+       2.3 ||encoder(decoder(xy)) - xy||, for which each goes to meet the other. Not squared: between clusters the mean of
        two guesses is nowhere, their median is in one.
 
     `encoder_only` is the guide's literal recipe: an encoder that knows nothing of the layout at first, its codes held to
@@ -94,7 +94,7 @@ def recipe(encoder: keras.Model, decoder: keras.Model, settings: MapSettings, *,
     def layout_loss(x: Any, means: Any, xy: Any, kept: Any) -> Any:
         decoded = decoder(xy)
         back = encoder(tf.math.l2_normalize(decoded, axis=-1) if unit else decoded)
-        return mean_square(decoded - means) + encoder_loss(x, means, xy, kept) + 2 * mean_length(back - xy)
+        return mean_square(decoded - means) + encoder_loss(x, means, xy, kept) + 2.3 * mean_length(back - xy)
 
     def masked(x: Any, kept: Any) -> Any:
         return x if kept is None else x * tf.cast(kept, x.dtype) / (1 - hidden / 256)
