@@ -184,7 +184,7 @@ def parametric_umap() -> str:
         "round_trip_error": ".1f",
         "fit_seconds": ",.0f",
     }
-    measures |= {"place_microseconds": ",.0f", "decode_microseconds": ",.0f"}
+    measures |= {"place_microseconds": ",.1f", "decode_microseconds": ",.1f"}
     rows = []
     for name, runs in found["ways"].items():
         means = (sum(run[measure] for run in runs) / len(runs) for measure in measures)
