@@ -1,9 +1,10 @@
 """Edits of a hypothesis: of its sentences where it has several (see recombination.py), of its words where it has not.
 
-A word edit leaves a text as it stands but for one token replaced, put in, left out or moved. A rewritten text changes much at once; near its target, little should. The corrector reads the text and says of each of
-its tokens what it would rather have there. What it favours most becomes edited texts, and the inverter's likelihood of
-each whole text, which keeps the language sound, decides their order before any is embedded. Very near its target a text
-may lack but the order of its words: its reorderings (see reordering.py) are ranked in the same way, and come first.
+A word edit leaves a text as it stands but for one token replaced, put in, left out or moved. A rewritten text changes
+much at once; near its target, little should. The corrector reads the text and says of each of its tokens what it would
+rather have there. What it favours most becomes edited texts, and the inverter's likelihood of each whole text, which
+keeps the language sound, decides their order before any is embedded. Very near its target a text may lack but the order
+of its words: its reorderings (see reordering.py) are ranked in the same way, and come first.
 """
 
 import itertools
