@@ -120,8 +120,8 @@ def inversion() -> str:
             [f"— nearest of {own['known_texts']:,} training texts", *scores(nearest), "", ""],
         ]
     header = ["", "cosine", "BLEU", "token F1", "exact match", "within tolerance", "seconds a text"]
-    stamps = dict.fromkeys(stamp(found[kind]) for kind in ("titles", "documents"))
-    return f"{table(header, rows)}\n\n({'; '.join(stamps)}; `benchmarks/inversion.py`)"
+    stamps = "; ".join(f"{kind}: {stamp(found[kind])}" for kind in ("titles", "documents"))
+    return f"{table(header, rows)}\n\n({stamps}; `benchmarks/inversion.py`)"
 
 
 def scores(figures: dict[str, Any]) -> list[str]:

@@ -129,7 +129,28 @@ def test_a_draft_near_its_target_has_its_words_reordered_first(untrained, monkey
     likelihoods = editing._likelihoods(untrained, orders, targets, 12, own_tokens=True)
     assert (np.diff(likelihoods) < 0.05).all()
     monkeypatch.setattr(editing, "WORDS", 2)
-    assert editor([[draft]])[0] == near[len(untried) :]
+    assert Editor(untrained, CorrectionSettings(max_length=12))([[draft]])[0] == near[len(untried) :]
+
+
+@pytest.mark.parametrize("text", ["red", "red red", ""])
+def test_a_draft_near_its_target_that_has_no_other_order_is_edited_all_the_same(untrained, text):
+    target = untrained.embedder.encode(["red"])[0]
+    draft = Draft(target, text, target, [text])
+    assert Editor(untrained, CorrectionSettings(max_length=12))([[draft]]) == word_edits(
+        untrained, [draft], range(1, 12)
+    )
+
+
+def test_orders_are_kept_for_the_drafts_of_now_alone(untrained, monkeypatch):
+    target = untrained.embedder.encode(["tall tree falls"])[0]
+    first, second = (Draft(target, text, target, [text]) for text in ("falls tall tree", "tall falls tree"))
+    editor = Editor(untrained, CorrectionSettings(max_length=12))
+    editor([[first]])
+    asked = []
+    monkeypatch.setattr(editing, "reorderings", lambda text: asked.append(text) or reorderings(text))
+    editor([[first], [second]])
+    editor([[second]])
+    assert asked == [second.text] and len(editor.orders) == 1
 
 
 @torch.inference_mode()

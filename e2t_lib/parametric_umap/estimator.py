@@ -288,22 +288,20 @@ class ParametricUMAP:
         self._compile()
 
     def _compile(self) -> None:
-        def encode(block: Any) -> Any:  # scaled here, a block at a time: in numpy it took a twelfth of the time
-            unit = self._unit
-            scaled = tf.math.l2_normalize(block, axis=1, epsilon=1e-24) if unit else block / np.float32(self._scale)
-            return self._encoder(scaled, training=False)
+        def encode(
+            block: Any,
+        ) -> Any:  # scaled as in training, a block at a time: in numpy it took a twelfth of the time
+            whole = tf.maximum(tf.norm(block, axis=1, keepdims=True), 1e-12) if self._unit else self._scale
+            return self._encoder(block / whole, training=False)
 
         self._encode = _in_blocks(encode, 2)
         self._decode = _in_blocks(lambda block: self._decoder(block, training=False), self._dimension)
 
     def _embeddings(self, X: np.ndarray, part: np.ndarray) -> np.ndarray:
-        chosen = X[part]  # a copy already: no other for the division
-        return self._scaled(chosen, out=chosen)
-
-    def _scaled(self, X: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Rows of length 1, or of mean square length 1: either way one loss and one learning rate fit."""
-        divisor = np.maximum(_lengths(X), 1e-12)[:, None] if self._unit else np.float32(self._scale)
-        return np.divide(X, divisor, out=out)
+        chosen = X[part]  # a copy already: no other for the division
+        divisor = np.maximum(_lengths(chosen), 1e-12)[:, None] if self._unit else np.float32(self._scale)
+        return np.divide(chosen, divisor, out=chosen)
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "history_"):

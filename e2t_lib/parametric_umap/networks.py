@@ -42,7 +42,9 @@ class FourierFeatures(layers.Layer):
         return keras.ops.concatenate([xy, keras.ops.sin(phase), keras.ops.cos(phase)], axis=-1)
 
 
-def build_encoder(dimension: int, widths: Sequence[int], projection: int, places: int, seed: int) -> keras.Sequential:
+def build_encoder(
+    dimension: int, widths: Sequence[int], projection: int | None, places: int, seed: int
+) -> keras.Sequential:
     """Embedding (n, dimension), rows of length about 1 -> scaled coordinates (n, 2).
 
     The last two layers choose softly among places on the map, the rows of the layer `code`: the answer is the mean of

@@ -31,8 +31,7 @@ EDITS = 32  # of sentences, to choose untried ones from
 CHANGES = 6  # places and tokens of a text that are tried; each is a few edits
 NEAR = 0.95  # the cosine from which a hypothesis may lack but the order of its words
 WORDS = 12  # of a text that is reordered: 306 ways; of 20 words there are 1,000
-LIKELIEST = 40  # of them are kept
-FIRST = 5  # of these are tried in a step, before other edits
+FIRST = 5  # of them, the likeliest, are tried in a step, before other edits
 TOKENS = 2_048  # scored at a time: each has scores for the whole vocabulary
 
 
@@ -47,7 +46,7 @@ class Editor:
     def __init__(self, model: "Vec2Text", settings: CorrectionSettings):
         self.model, self.settings = model, settings
         self.sentences: dict[str, Sentence] = {}  # of the targets that are being searched for
-        self.orders: dict[tuple[bytes, str], list[str]] = {}  # of a text's words, for a target; likeliest first
+        self.orders: dict[tuple[bytes, str], list[str]] = {}  # of the words of the best drafts, likeliest first
 
     def __call__(self, beams: Sequence[Sequence[Draft]]) -> list[list[str]]:
         """Edits for each search: new orders of its best draft, the best edit of each draft, the second best, and so on."""
@@ -61,21 +60,26 @@ class Editor:
             edits |= dict(zip(map(id, short), word_edits(self.model, short, lengths), strict=True))
         turns = [itertools.zip_longest(*(edits.get(id(draft), []) for draft in beam)) for beam in beams]
         in_turn = [[text for turn in own for text in turn if text] for own in turns]
-        return [self._reordered(beam[0]) + edited for beam, edited in zip(beams, in_turn, strict=True)]
+        best = [beam[0] for beam in beams]
+        self.orders = {_key(draft): self._orders(draft) for draft in best}
+        return [self._untried(draft) + edited for draft, edited in zip(best, in_turn, strict=True)]
 
-    def _reordered(self, draft: Draft) -> list[str]:
-        """The likeliest orders of a draft's words that were not tried yet."""
+    def _orders(self, draft: Draft) -> list[str]:
+        """All orders of a draft's words, the likeliest first; of a text that is long, or off its target, none."""
+        if _key(draft) in self.orders:
+            return self.orders[_key(draft)]
         line = "\n" not in draft.text and len(draft.text.split()) <= WORDS
-        if not line or draft.target @ draft.embedding < NEAR:
+        orders = reorderings(draft.text) if line and draft.target @ draft.embedding >= NEAR else []
+        if not orders:
             return []
-        key = draft.target.tobytes(), draft.text
-        if key not in self.orders:
-            orders = reorderings(draft.text)
-            targets = np.repeat(draft.target[None], len(orders), axis=0)
-            likelihoods = _likelihoods(self.model, orders, targets, self.settings.max_length, own_tokens=True)
-            self.orders[key] = [orders[number] for number in np.argsort(-likelihoods, kind="stable")[:LIKELIEST]]
+        targets = np.repeat(draft.target[None], len(orders), axis=0)
+        likelihoods = _likelihoods(self.model, orders, targets, self.settings.max_length, own_tokens=True)
+        return [orders[number] for number in np.argsort(-likelihoods, kind="stable")]
+
+    def _untried(self, draft: Draft) -> list[str]:
         tried = {text.casefold() for text in draft.tried}
-        return [text for text in self.orders[key] if text.casefold() not in tried][:FIRST]
+        untried = (text for text in self.orders[_key(draft)] if text.casefold() not in tried)
+        return list(itertools.islice(untried, FIRST))
 
     def _read(self, drafts: list[Draft]) -> None:
         """Embed the sentences that are new, and forget those of targets that are done."""
@@ -86,6 +90,10 @@ class Editor:
             counts = [len(ids) for ids in tokenise(fresh, self.model.tokenizer)]
             self.sentences |= dict(zip(fresh, map(Sentence, self.model.embedder.encode(fresh), counts), strict=True))
         self.sentences = {part: self.sentences[part] for part in needed}
+
+
+def _key(draft: Draft) -> tuple[bytes, str]:
+    return draft.target.tobytes(), draft.text
 
 
 def word_edits(model: "Vec2Text", drafts: Sequence[Draft], lengths: range) -> list[list[str]]:
@@ -167,8 +175,7 @@ def _likelihoods(
 ) -> np.ndarray:
     """Log-likelihood of each whole text by the inverter, (n,); of texts of the same tokens, where there are no others."""
     pairs = PairDataset(targets, texts, model.tokenizer, max_length)
-    own = sorted({token for ids in pairs.tokens for token in ids.tolist()})
-    among = torch.tensor(own, device=model.device) if own_tokens else None
+    among = pairs.token_counts(0).nonzero()[:, 0].to(model.device) if own_tokens else None
     out = np.zeros(len(texts))
     for rows in _batches(pairs.lengths):
         batch = send_to_device(pairs.collate(rows), model.device)
