@@ -22,8 +22,8 @@ TEXTS = ["red cat sleeps", "old house falls", "blue river sleeps", "tall tree fa
 EOS = 0
 
 
-@pytest.fixture(scope="module")
-def untrained(gpt2_folder):
+@pytest.fixture(scope="module", params=[True, False], ids=["corrector", "inverter only"])
+def untrained(gpt2_folder, request):
     rng = np.random.default_rng(0)
     vectors: dict[str, np.ndarray] = {}
 
@@ -32,7 +32,9 @@ def untrained(gpt2_folder):
             [np.mean([vectors.setdefault(w, rng.normal(size=32)) for w in f"{t} .".split()], 0) for t in texts]
         )
 
-    settings = Vec2TextSettings(base_model=str(gpt2_folder), prefix_width=64, lexical_width=64, max_length=12)
+    settings = Vec2TextSettings(
+        base_model=str(gpt2_folder), prefix_width=64, lexical_width=64, max_length=12, corrector=request.param
+    )
     return Vec2Text.from_base(settings, Embedder(hashed))
 
 
@@ -59,6 +61,12 @@ def test_edits_differ_from_their_text_and_come_likeliest_first(untrained):
         pairs = PairDataset(np.repeat(target[None], len(edits), axis=0), edits, untrained.tokenizer, 12)
         one_by_one = [untrained.model.likelihood(**pairs.collate([row])).item() for row in range(len(edits))]
         assert (np.diff(one_by_one) < 0.05).all()  # bf16, and another batch
+
+
+def test_without_a_corrector_edits_aim_as_far_beyond_the_target_as_the_text_is_off_by_half():
+    targets, landed = np.float32([[1, 0], [0, 1]]), np.float32([[0, 1], [0, 1]])
+    aimed = editing.beyond(targets, landed)
+    assert np.allclose(aimed[0], np.array([1.5, -0.5]) / np.sqrt(2.5)) and np.allclose(aimed[1], [0, 1])
 
 
 @torch.inference_mode()

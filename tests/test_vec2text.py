@@ -492,6 +492,35 @@ def test_weights_of_another_version_are_one_clear_error(trained, tmp_path):
         Vec2Text.from_base(settings(tmp_path / "vec2text"), trained.embedder)
 
 
+def test_a_training_that_diverges_is_one_clear_error_and_leaves_its_checkpoint_sound(
+    gpt2_folder, tmp_path, monkeypatch
+):
+    from e2t_lib.vec2text import training
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    embedder = Embedder(hashed)
+    model = Vec2Text.from_base(settings(gpt2_folder, lexical_epochs=0, learning_rate=1e30), embedder)
+    with pytest.raises(
+        E2TError, match=r"inverter: the gradient of step \d+ is not finite .* lower learning_rate, now 1e\+30"
+    ):
+        model.fit(TEXTS, embedder.encode(TEXTS), checkpoint_dir=tmp_path / "checkpoint")
+    weights = load_file(tmp_path / "checkpoint" / "inverter" / "model.safetensors")
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_every_position_sees_something_and_a_texts_own_only_what_stands_before_it():
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
+    seen = vec2text_model._causal(mask)[:, 0] == 0
+    assert seen.any(dim=2).all()
+    assert seen[0].tolist() == [
+        [True, False, False, False],
+        [False, True, False, False],
+        [False, False, True, False],
+        [False, False, True, True],
+    ]
+    assert torch.equal(seen[1], torch.ones(4, 4, dtype=torch.bool).tril())
+
+
 def test_text_and_hypothesis_share_the_positions_of_the_base(gpt2_folder):
     embedder = Embedder(hashed)
     positions = Vec2Text.from_base(settings(gpt2_folder), embedder).model.language_model.config.max_position_embeddings

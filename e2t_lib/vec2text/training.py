@@ -84,6 +84,9 @@ def train(
 
     Returns:
         The loss curves, with one entry an epoch, and one a step.
+
+    Raises:
+        E2TError: a gradient that is not finite.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.utils import set_seed
@@ -114,7 +117,12 @@ def train(
             _set_learning_rates(optimiser, settings, done, steps)
             loss = model(**batch)
             accelerator.backward(loss)
-            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            if not math.isfinite(norm):  # before the step: one makes every weight NaN, and then the checkpoint's
+                raise E2TError(
+                    f"{name}: the gradient of step {progress.step + 1} is not finite (loss {loss.item()}), and the step was "
+                    f"not taken; lower learning_rate, now {settings.learning_rate}"
+                )
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             progress.step, progress.batch = progress.step + 1, progress.batch + 1
