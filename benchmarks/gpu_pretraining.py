@@ -69,7 +69,7 @@ def texts_of(line: str) -> list[tuple[int, str]]:
     document = json.loads(line)
     title, abstract = document["title"], document["content"]
     parts = sentences(abstract)
-    lengths = np.cumsum([len(ids) for ids in tokens_of([text_of(title, "").strip(), *parts])]) + 3
+    lengths = np.cumsum([len(ids) for ids in tokens_of([title, *parts])]) + 3
     fitting = int(np.searchsorted(lengths, LONGEST - 2))  # of the title and the sentences
     out = [(0, title)]
     pieces = [part.strip() for part in title.split(": ")]
@@ -268,10 +268,17 @@ def load_pairs(paths: list[Path], device: str) -> Pairs:
 
 
 def learn(
-    model: ConditionedLM, pairs: Pairs, held: Pairs, shares: dict, until: float, rates: tuple, args, correct: bool
+    model: ConditionedLM,
+    optimiser: torch.optim.Optimizer,
+    pairs: Pairs,
+    held: Pairs,
+    shares: dict,
+    until: float,
+    rates: tuple,
+    args,
+    correct: bool,
 ) -> None:
     """Steps until a time, the learning rate going from one share of `RATE` to another by half a cosine."""
-    optimiser = args.optimiser
     rng = np.random.default_rng(int(correct))
     streams = [pairs.batches(kind, seed=int(correct)) for kind in range(len(KINDS))]
     begun, step, texts, tokens, losses = time.time(), 0, 0, 0, torch.zeros(len(KINDS), 2, device=pairs.device)
@@ -432,7 +439,7 @@ def train(args: argparse.Namespace) -> None:
     model.to(device)
     groups = model.parameter_groups(settings)
     groups[1]["rate"] = LANGUAGE_MODEL_RATE
-    args.optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.02, betas=(0.9, 0.98), fused=device == "cuda")
+    optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.02, betas=(0.9, 0.98), fused=device == "cuda")
     with pool:
         embedder = Embedder(args.embedder, device)
         names = [Path(path).name for path in args.texts]
@@ -443,7 +450,7 @@ def train(args: argparse.Namespace) -> None:
         rehearse(model, held, embedder, pool)
         say("loaded", np.bincount(pairs.kinds), "held out before", judge(model, held))
         left = end - time.time()
-        learn(model, pairs, held, INVERTER, time.time() + args.inverter * left, (1.0, 0.45), args, False)
+        learn(model, optimiser, pairs, held, INVERTER, time.time() + args.inverter * left, (1.0, 0.45), args, False)
         keep(model, args)
         near_misses(model, pairs, embedder, pool, args.share)
         chosen = pairs.hypothesis >= 0
@@ -452,7 +459,7 @@ def train(args: argparse.Namespace) -> None:
         shown = np.random.default_rng(1).random(len(chosen)) < share[pairs.kinds]
         pairs.kinds = np.where(chosen | shown, pairs.kinds, 255)
         say("corrector learns on", counts[0], "and without", np.bincount(pairs.kinds[shown & ~chosen]))
-        learn(model, pairs, held, CORRECTOR, end, (0.5, 0.02), args, True)
+        learn(model, optimiser, pairs, held, CORRECTOR, end, (0.5, 0.02), args, True)
         keep(model, args)
 
 

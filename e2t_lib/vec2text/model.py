@@ -272,9 +272,8 @@ class ConditionedLM(nn.Module):
         heat = scores.new_full((labels.numel(),), Sampling.temperature)
         drawn = choose(scores.flatten(0, 1), heat, Sampling.top_k, generator)
         ended = (labels == IGNORE) | (labels == self.eos)
-        stays = (
-            torch.rand(labels.shape, generator=generator, device=generator.device).to(labels.device) >= share[:, None]
-        )
+        chance = torch.rand(labels.shape, generator=generator, device=generator.device).to(labels.device)
+        stays = chance >= share[:, None]
         return torch.where(stays, labels, drawn.view_as(labels)).masked_fill(ended, self.eos)
 
 
@@ -314,10 +313,9 @@ def _causal(mask: Tensor) -> Tensor:
     Padding sees itself. In the mask that transformers makes it sees nothing, and kernels may answer NaN: a training of
     the corrector in bf16 on an H100 was lost to NaN, which no CPU has shown.
     """
-    square = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device)
-    seen = (mask[:, None, None, :].bool() & square.tril()) | torch.eye(
-        len(square), dtype=torch.bool, device=mask.device
-    )
+    own = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    before = torch.ones_like(own).tril()
+    seen = (mask[:, None, None, :].bool() & before) | own
     return torch.zeros(seen.shape, device=mask.device).masked_fill(~seen, torch.finfo(torch.float32).min)
 
 
