@@ -44,6 +44,8 @@ RATE = 1.2e-3  # of the conditioning, in steps of so many tokens
 LANGUAGE_MODEL_RATE = 0.5  # times that, of the layers
 
 STARTED = time.time()
+OWN: Any = None  # the base's tokenizer and the embedder's, in each process
+PIECE: Any = None
 
 
 def say(*words: object) -> None:
@@ -100,7 +102,7 @@ def flat(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 def encode_lines(lines: list[str]) -> tuple[np.ndarray, ...]:
     found = [one for line in lines for one in texts_of(line)]
     kinds, texts = zip(*found, strict=True)
-    own, pieces = encode(texts)
+    own, pieces = encode(list(texts))
     short = [row for row, ids in enumerate(own) if len(ids) < LONGEST]
     return (
         np.array(kinds, dtype=np.uint8)[short],
@@ -119,7 +121,7 @@ def join(parts: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-def blocks(items: list, size: int) -> list[list]:
+def blocks(items: Any, size: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
@@ -219,7 +221,7 @@ class Pairs:
         labels = torch.cat([ids[:, 1:], end], dim=1)
         labels = torch.where(offsets < count, labels, torch.where(offsets == count, eos, IGNORE))
         where = torch.from_numpy(rows).to(self.device)
-        batch = {"embeddings": self.embeddings[where].float(), "input_ids": ids, "labels": labels}
+        batch: dict[str, Any] = {"embeddings": self.embeddings[where].float(), "input_ids": ids, "labels": labels}
         batch["lengths"] = count[:, 0] + 1
         if correct and self.suggested is not None:
             flat, starts, lengths, vectors = self.suggested
