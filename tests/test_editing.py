@@ -63,10 +63,10 @@ def test_edits_differ_from_their_text_and_come_likeliest_first(untrained):
         assert (np.diff(one_by_one) < 0.05).all()  # bf16, and another batch
 
 
-def test_without_a_corrector_edits_aim_as_far_beyond_the_target_as_the_text_is_off_by_half():
+def test_beyond_the_target_is_so_many_times_farther_as_the_text_is_off():
     targets, landed = np.float32([[1, 0], [0, 1]]), np.float32([[0, 1], [0, 1]])
-    aimed = editing.beyond(targets, landed)
-    assert np.allclose(aimed[0], np.array([1.5, -0.5]) / np.sqrt(2.5)) and np.allclose(aimed[1], [0, 1])
+    aimed = editing.beyond(targets, landed, 2.0)
+    assert np.allclose(aimed[0], np.array([3, -2]) / np.sqrt(13)) and np.allclose(aimed[1], [0, 1])
 
 
 @torch.inference_mode()

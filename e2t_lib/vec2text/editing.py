@@ -1,11 +1,12 @@
 """Edits of a hypothesis: of its sentences where it has several (see recombination.py), of its words where it has not.
 
 A word edit leaves a text as it stands but for one token replaced, put in, left out or moved. A rewritten text changes
-much at once; near its target, little should. The corrector reads the text and says of each of its tokens what it would
-rather have there; without one the inverter does, asked for an embedding beyond the target as seen from the text. What is
-favoured most becomes edited texts, and the inverter's likelihood of each whole text, which
-keeps the language sound, decides their order before any is embedded. Very near its target a text may lack but the order
-of its words: its reorderings (see reordering.py) are ranked in the same way, and come first.
+much at once; near its target, little should. The inverter, asked for an embedding beyond the target as seen from the
+text, says of each token of the text what it would rather have there. (The corrector, which reads the text, says it less
+well: on 80 held-out titles, in the same time, it ends at cosine .937, the inverter at .948.) What is favoured most becomes
+edited texts, and the inverter's likelihood of each whole text, which keeps the language sound, decides their order
+before any is embedded. Very near its target a text may lack but the order of its words: its reorderings (see
+reordering.py) are ranked in the same way, and come first.
 """
 
 import itertools
@@ -33,7 +34,7 @@ CHANGES = 6  # places and tokens of a text that are tried; each is a few edits
 NEAR = 0.95  # the cosine from which a hypothesis may lack but the order of its words
 WORDS = 12  # of a text that is reordered: 306 ways; of 20 words there are 1,000
 FIRST = 5  # of them, the likeliest, are tried in a step, before other edits
-STEP = 0.5  # of the residual; .01 to .02 of cosine in the first steps, measured on held-out titles
+STEP = 2.0  # residuals beyond the target; 120 held-out titles end at cosine .950 with half a one, .956 with two
 TOKENS = 2_048  # scored at a time: each has scores for the whole vocabulary
 
 
@@ -41,7 +42,7 @@ class Editor:
     """Edits the hypotheses of one correction loop.
 
     Args:
-        model: whose corrector or inverter says which words, and its inverter in which order edits come.
+        model: whose inverter says which words, and in which order edits come.
         settings: how many tokens a text may have.
     """
 
@@ -94,9 +95,9 @@ class Editor:
         self.sentences = {part: self.sentences[part] for part in needed}
 
 
-def beyond(targets: np.ndarray, landed: np.ndarray) -> np.ndarray:
-    """Where a model without a corrector aims: past the targets, (n, d), as seen from where texts landed, (n, d)."""
-    aimed = targets + STEP * (targets - landed)
+def beyond(targets: np.ndarray, landed: np.ndarray, step: float) -> np.ndarray:
+    """Embeddings so many residuals past the targets, (n, d), as seen from where texts landed, (n, d)."""
+    aimed = targets + step * (targets - landed)
     return aimed / np.linalg.norm(aimed, axis=1, keepdims=True)
 
 
@@ -108,17 +109,13 @@ def word_edits(model: "Vec2Text", drafts: Sequence[Draft], lengths: range) -> li
     """Edits of each draft, the likeliest first.
 
     Args:
-        model: whose corrector says what is wanted, or its inverter where it has none.
+        model: whose inverter says what is wanted.
         drafts: of any length, of which the first `lengths.stop` tokens are read.
         lengths: how many tokens an edited text may have; one more where one is put in.
     """
     targets, texts = np.stack([draft.target for draft in drafts]), [draft.text for draft in drafts]
     landed = np.stack([draft.embedding for draft in drafts])
-    if model.settings.corrector:
-        pairs = PairDataset(targets, texts, model.tokenizer, lengths.stop)
-        pairs = pairs.suggest(texts, landed, model.model.room(lengths.stop))
-    else:
-        pairs = PairDataset(beyond(targets, landed), texts, model.tokenizer, lengths.stop)
+    pairs = PairDataset(beyond(targets, landed, STEP), texts, model.tokenizer, lengths.stop)
     edited, owners = [], []
     for rows in _batches(pairs.lengths):
         batch = send_to_device(pairs.collate(rows), model.device)
@@ -146,7 +143,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def _wanted(model: "Vec2Text", batch: dict[str, Any]) -> list[list[tuple[int, int]]]:
-    """For each text the places and tokens that the corrector favours most over what stands there."""
+    """For each text the places and tokens that the inverter favours most over what stands there."""
     labels, eos = batch.pop("labels"), model.model.eos
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16_pays()):
         scores = model.model.scores(**batch)

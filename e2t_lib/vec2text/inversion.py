@@ -13,6 +13,8 @@ from e2t_lib.vec2text.writing import Sampling
 if TYPE_CHECKING:
     from e2t_lib.vec2text.estimator import Vec2Text
 
+STEP = 0.5  # residuals past the target that texts are written for without a corrector: .01 to .02 of cosine a step at first
+
 
 def invert(
     model: "Vec2Text",
@@ -47,6 +49,6 @@ def _proposals(model: "Vec2Text", settings: CorrectionSettings) -> Propose:
     def propose(targets: np.ndarray, temperatures: np.ndarray, known: tuple[list[str], np.ndarray] | None) -> list[str]:
         if known is None or model.settings.corrector:
             return model.write(targets, sampling, temperatures=temperatures, hypotheses=known)
-        return model.write(beyond(targets, known[1]), sampling, temperatures=temperatures)
+        return model.write(beyond(targets, known[1], STEP), sampling, temperatures=temperatures)
 
     return propose
