@@ -46,6 +46,7 @@ class MapSettings:
     fourier_width: float = 0.0  # their spread, in cycles per layout standard deviation; 0: as `smoothing` asks for
     dropout: float = 0.4  # share of an embedding's components hidden from the encoder while it learns
     smoothing: int = 0  # documents whose mean the decoder learns at each place; 0: as many as suit; 1: no mean
+    surface: float = 0.5  # share of the local means themselves in what the map answers; 0: the decoder alone
     weight_decay: float = 0.03
     patience: int = 30  # epochs without a better held-out loss after which a step ends; 0: it never ends early
     encoder_only: bool = False  # the guide's literal step 2, which leaves the decoder behind (notebook 02 shows it)

@@ -85,6 +85,17 @@ def test_the_round_trip_from_the_map_comes_back_near_its_start(figures):
     assert figures["held_out"]["round_trip_error"] < 3
 
 
+def test_the_answer_is_the_decoder_averaged_with_the_local_means_to_the_share_asked_for(data):
+    X, coordinates = data
+    untrained = replace(SMALL, epochs=0, fine_tune_epochs=0)
+    half, none, all_of_it = (
+        ParametricUMAP(untrained, surface=share).fit(X, coordinates, progress=False) for share in (0.5, 0.0, 1.0)
+    )
+    scaled = half.scaler_.transform(coordinates).astype(np.float32)
+    assert np.allclose(all_of_it._expected(scaled), all_of_it._surface(scaled))
+    assert np.allclose(half._expected(scaled), (none._expected(scaled) + all_of_it._expected(scaled)) / 2, atol=1e-6)
+
+
 def test_encoder_only_leaves_the_decoder_behind(data, figures):
     literal = ParametricUMAP(SMALL, encoder_only=True).fit(*data, progress=False)
     left_behind = evaluate_map(literal, *data)["held_out"]["avg_cosine_similarity"]
@@ -121,7 +132,6 @@ def test_a_row_has_the_same_place_alone_as_in_a_batch(fitted, data):
 def test_history_has_a_training_and_a_held_out_loss_for_each_epoch(fitted):
     assert {step: len(curves["loss"]) for step, curves in fitted.history_.items()} == {
         "autoencoder": 12,
-        "decoder": 150,
         "layout": 150,
     }
     assert all(len(curves["loss"]) == len(curves["val_loss"]) for curves in fitted.history_.values())
@@ -138,18 +148,24 @@ def test_a_step_ends_when_its_held_out_loss_stalls_and_keeps_its_best_weights(da
 
 def test_many_rows_pass_once_an_epoch_in_pieces_that_are_alike(monkeypatch):
     monkeypatch.setattr(training, "PIECE", 64)
-    step = training.Step("s", (), lambda *_: 0, 1, lambda random, rows: random.random((rows, 3)))
+    step = training.Step(
+        "s",
+        (),
+        lambda *_: 0,
+        1,
+        mask=lambda random, rows: random.random((rows, 3)) < 0.5,
+        sample=lambda random, rows: (random.random((rows, 2)), random.random((rows, 5))),
+    )
     done, settings = training.Progress(), MapSettings(batch_size=16)
-    rows = training.Rows(np.arange(200.0)[:, None], np.arange(200.0)[:, None] + 0.5, np.arange(400.0).reshape(200, 2))
+    rows = training.Rows(np.arange(200.0)[:, None], np.arange(400.0).reshape(200, 2))
     pieces = list(training._epoch(step, rows, settings, done))
     assert len(pieces) == 4
-    assert {tuple(part.shape for part in piece) for piece in pieces} == {
-        ((4, 16, 1), (4, 16, 1), (4, 16, 2), (4, 16, 3))
-    }
+    shapes = {tuple(part.shape for part in piece) for piece in pieces}
+    assert shapes == {((4, 16, 1), (4, 16, 2), (4, 16, 3), (4, 16, 2), (4, 16, 5))}
     seen = np.concatenate([embeddings.ravel() for embeddings, *_ in pieces])
     assert sorted(seen[:200]) == list(range(200))
-    for embeddings, means, xy, _ in pieces:
-        assert (means == embeddings + 0.5).all() and (xy[..., :1] == 2 * embeddings).all()
+    for embeddings, xy, *_ in pieces:
+        assert (xy[..., :1] == 2 * embeddings).all()
     large = list(training._epoch(step, rows, done=done, settings=MapSettings(batch_size=100)))
     assert [piece[0].shape for piece in large] == [(1, 100, 1)] * 2  # larger than a piece: none comes twice
 
@@ -198,6 +214,7 @@ def test_the_saved_folder_holds_exactly_what_it_promises(saved):
         "config.pkl",
         "decoder/config.json",
         "decoder/model.safetensors",
+        "decoder/surface.safetensors",
         "encoder/config.json",
         "encoder/model.safetensors",
         "scaler.pkl",
@@ -262,7 +279,10 @@ def test_a_pickle_that_would_run_code_is_refused_by_name_and_runs_nothing(fitted
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("name", ["config.pkl", "scaler.pkl", "encoder/config.json", "decoder/model.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    ["config.pkl", "scaler.pkl", "encoder/config.json", "decoder/model.safetensors", "decoder/surface.safetensors"],
+)
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_a_missing_or_damaged_file_is_named(fitted, tmp_path, name, damage):
     folder = tmp_path / "umap"
@@ -347,6 +367,7 @@ def test_wrong_use_of_a_map_is_refused(fitted, data, tmp_path):
     "wrong",
     [
         {"epochs": -1},
+        {"surface": 1.5},
         {"learning_rate": "1e-4"},
         {"decoder_layers": ()},
         {"encoder_layers": (0,)},

@@ -16,10 +16,12 @@ from e2t_lib.files import atomic_folder, resolve, write_text
 from e2t_lib.model_card import CARD, map_card
 from e2t_lib.parametric_umap import storage
 from e2t_lib.parametric_umap.checkpoint import Checkpoint, History
+from e2t_lib.parametric_umap.inputs import checked, matrix
 from e2t_lib.parametric_umap.landmarks import landmarks
 from e2t_lib.parametric_umap.networks import build_decoder, build_encoder, start_from
 from e2t_lib.parametric_umap.smoothing import best_neighbors, local_means, spectrum_width
-from e2t_lib.parametric_umap.training import Rows, train
+from e2t_lib.parametric_umap.surface import MeanSurface
+from e2t_lib.parametric_umap.training import Rows, averaged, train
 from e2t_lib.settings import MapSettings
 
 MINIMUM_ROWS = 5
@@ -27,6 +29,7 @@ CROWD = 10  # documents around a point that say how crowded the map is there
 # Rows a network call, the smallest that fits: one point in a millisecond, and 2,048 at half the time a row of 256. Few
 # shapes, all padded, so that each is compiled once and a row's result does not depend on its company.
 BLOCKS = (128, 512, 2_048)
+KNOTS = 20_000  # documents that the surface of local means hangs on, a random choice of more: 15 MB in a saved map
 
 
 class ParametricUMAP:
@@ -49,7 +52,7 @@ class ParametricUMAP:
         layout_: (m, 2) float64, coordinates of the training rows, and of documents that `add` has put on the map.
         scaler_: scikit-learn StandardScaler of `layout_`.
         neighbor_distance_: median distance between nearest neighbours in the whole layout, in its own units.
-        smoothing_: how many documents around a place the decoder learned the mean of.
+        smoothing_: how many documents around a place the local means are of, which the decoder learned.
         fourier_width_: spread of the decoder's frequencies, in cycles per standard deviation of the layout.
         metrics_: what `evaluate_map` returned, if it was assigned; saved with the model.
     """
@@ -61,7 +64,7 @@ class ParametricUMAP:
         unknown = sorted(set(overrides) - {field.name for field in fields(MapSettings)})
         if unknown:
             raise E2TError(f"ParametricUMAP has no setting {unknown[0]!r}; see MapSettings")
-        self.settings = _checked(replace(settings or MapSettings(), **overrides))
+        self.settings = checked(replace(settings or MapSettings(), **overrides))
         self.metrics_: dict[str, Any] = {}
         self._dimension = 0
         self._index: NearestNeighbors | None = None
@@ -92,8 +95,8 @@ class ParametricUMAP:
             E2TError: the rows do not match, are too few, not finite or all in one place; a checkpoint is damaged or
                 of another run.
         """
-        X = _matrix(X, "embeddings")
-        coordinates = None if coordinates is None else _matrix(coordinates, "coordinates", 2)
+        X = matrix(X, "embeddings")
+        coordinates = None if coordinates is None else matrix(coordinates, "coordinates", 2)
         if coordinates is not None and len(X) != len(coordinates):
             raise E2TError(f"{len(X)} embeddings but {len(coordinates)} coordinates; give one row a document to both")
         if len(X) < MINIMUM_ROWS:
@@ -107,13 +110,12 @@ class ParametricUMAP:
         checkpoint = Checkpoint(resolve(checkpoint_dir) if checkpoint_dir else None, self.settings, X, xy)
         embeddings, places = self._embeddings(X, self.train_), xy[self.train_]
         self._build(places, embeddings)
-        rows = Rows(embeddings, local_means(places, places, embeddings, self.smoothing_), places)
-        apart = self._embeddings(X, self.held_out_)
         self.history_: History = train(
             self._encoder,
             self._decoder,
-            rows,
-            Rows(apart, apart, xy[self.held_out_]),
+            Rows(embeddings, places),
+            Rows(self._embeddings(X, self.held_out_), xy[self.held_out_]),
+            self._surface,
             self.settings,
             checkpoint,
             unit=self._unit,
@@ -135,7 +137,7 @@ class ParametricUMAP:
             E2TError: not fitted; not finite; not d wide.
         """
         self._require_fitted()
-        X = _matrix(X, "embeddings", self._dimension)
+        X = matrix(X, "embeddings", self._dimension)
         return self.scaler_.inverse_transform(self._encode(X)).astype(np.float32)
 
     @overload
@@ -160,7 +162,7 @@ class ParametricUMAP:
             E2TError: not fitted; not finite; not two columns.
         """
         self._require_fitted()
-        expected = self._decode(self.scaler_.transform(_matrix(xy, "coordinates", 2)).astype(np.float32))
+        expected = self._expected(self.scaler_.transform(matrix(xy, "coordinates", 2)).astype(np.float32))
         length = np.linalg.norm(expected, axis=1)
         embeddings = expected / np.maximum(length, 1e-12)[:, None] if self._unit else expected * self._scale
         return (embeddings, length) if return_confidence else embeddings
@@ -171,7 +173,7 @@ class ParametricUMAP:
         Far above 1 means off the map, where `inverse_transform` extrapolates.
         """
         self._require_fitted()
-        nearest = self._documents().kneighbors(_matrix(xy, "coordinates", 2), 1)[0]
+        nearest = self._documents().kneighbors(matrix(xy, "coordinates", 2), 1)[0]
         return nearest[:, 0] / self.neighbor_distance_
 
     def density_percentile(self, xy: Any) -> np.ndarray:
@@ -182,7 +184,7 @@ class ParametricUMAP:
         """
         self._require_fitted()
         index = self._documents()
-        reach = index.kneighbors(_matrix(xy, "coordinates", 2))[0][:, -1]
+        reach = index.kneighbors(matrix(xy, "coordinates", 2))[0][:, -1]
         return 100 * (1 - np.searchsorted(self._reach, reach, side="left") / len(self._reach))
 
     def on_map(self, xy: Any, least: float = 1.0) -> np.ndarray:
@@ -227,6 +229,7 @@ class ParametricUMAP:
             storage.write_pickle(temporary / "scaler.pkl", self.scaler_)
             storage.write_network(temporary / "encoder", self._encoder, self._encoder_config())
             storage.write_network(temporary / "decoder", self._decoder, self._decoder_config())
+            self._surface.save(temporary / "decoder" / "surface.safetensors")
             write_text(temporary / CARD, map_card(config))
 
     @classmethod
@@ -247,6 +250,7 @@ class ParametricUMAP:
         umap.scaler_ = storage.read_pickle(folder / "scaler.pkl", StandardScaler)
         umap._encoder = storage.read_network(folder / "encoder", build_encoder)
         umap._decoder = storage.read_network(folder / "decoder", build_decoder)
+        umap._surface = MeanSurface.load(folder / "decoder" / "surface.safetensors")
         umap._compile()
         return umap
 
@@ -285,7 +289,15 @@ class ParametricUMAP:
         if not s.encoder_only:  # which finds a map of its own first
             start_from(self._encoder, *landmarks(embeddings, xy, self._encoder_config()["places"], s.seed))
         self._decoder = build_decoder(**self._decoder_config())
+        chosen = np.random.default_rng(s.seed).permutation(len(xy))[:KNOTS]
+        self._surface = MeanSurface(xy[chosen], local_means(xy[chosen], xy, embeddings, self.smoothing_))
         self._compile()
+
+    def _expected(self, xy: np.ndarray) -> np.ndarray:
+        """The answer at scaled places, before it is brought to length."""
+        decoded = self._decode(xy)
+        share = 0.0 if self.settings.encoder_only else self.settings.surface  # the guide's decoder answers alone
+        return averaged(decoded, self._surface(xy), share) if share else decoded
 
     def _compile(self) -> None:
         def encode(
@@ -341,51 +353,6 @@ def _in_blocks(network: Callable[[Any], Any], width: int) -> Callable[[np.ndarra
         return out
 
     return run
-
-
-def _checked(settings: MapSettings) -> MapSettings:
-    """Settings with tuples for lists (papermill has no tuples).
-
-    Raises:
-        E2TError: a field that no network or training run can have.
-    """
-    for name in ("encoder_layers", "decoder_layers"):
-        widths = getattr(settings, name)
-        least = int(name == "decoder_layers")
-        if (
-            not isinstance(widths, list | tuple)
-            or len(widths) < least
-            or not all(isinstance(width, int) and width > 0 for width in widths)
-        ):
-            raise E2TError(f"{name} must be {'one' if least else 'none'} or more positive widths, not {widths!r}")
-    for name, low, high in (
-        ("epochs", 0, None), ("fine_tune_epochs", 0, None), ("batch_size", 1, None), ("learning_rate", 0, None),
-        ("held_out", 0, 0.5), ("dropout", 0, 0.9), ("smoothing", 0, None), ("weight_decay", 0, None), ("patience", 0, None), ("projection", 1, None), ("places", 1, None), ("fourier_features", 1, None), ("fourier_width", 0, None),
-    ):  # fmt: skip
-        value = getattr(settings, name)
-        kind = int if isinstance(getattr(MapSettings, name), int) else int | float
-        if not isinstance(value, kind) or value < low or (high is not None and value > high):
-            wanted = f"at least {low}" if high is None else f"between {low} and {high}"
-            number = "whole number" if kind is int else "number"
-            raise E2TError(f"{name} must be a {number} {wanted}, not {value!r}")
-    return replace(
-        settings, encoder_layers=tuple(settings.encoder_layers), decoder_layers=tuple(settings.decoder_layers)
-    )
-
-
-def _matrix(values: Any, name: str, columns: int | None = None) -> np.ndarray:
-    """Checked rows: coordinates in float64, for they may be far from 0, embeddings in float32."""
-    try:
-        matrix = np.asarray(values, dtype=np.float64 if columns == 2 else np.float32)
-    except (TypeError, ValueError):
-        raise E2TError(f"{name}: not an array of numbers") from None
-    if matrix.ndim != 2 or not matrix.size or (columns and matrix.shape[1] != columns):
-        raise E2TError(f"{name}: shape {matrix.shape}; give (rows, {columns or 'dimension'})")
-    if not np.isfinite(matrix.sum(axis=1)).all():  # a sum of finite values may overflow: look closely
-        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
-        if len(bad):
-            raise E2TError(f"{name}: row {bad[0]} holds a value that is not finite; mend or leave out that document")
-    return matrix
 
 
 def neighbor_distance(coordinates: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The saved folder: config.pkl, scaler.pkl, encoder/ and decoder/ (each config.json and model.safetensors), and a model card."""
+"""The saved folder: config.pkl, scaler.pkl, encoder/ and decoder/ (config.json, model.safetensors), and a model card."""
 
 import pickle
 from collections.abc import Callable
