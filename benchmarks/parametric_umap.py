@@ -92,7 +92,7 @@ def ours(X: np.ndarray, xy: np.ndarray, seed: int, **settings: Any) -> Fitted:
 
 def encoder_only(X: np.ndarray, xy: np.ndarray, seed: int) -> Fitted:
     """The guide's literal recipe, which fine-tunes the encoder and leaves the decoder behind."""
-    return ours(X, xy, seed, encoder_only=True, encoder_layers=(256, 128, 64))
+    return ours(X, xy, seed, encoder_only=True, encoder_layers=(256, 128, 64), decoder_layers=(64, 128, 256))
 
 
 def plain_encoder(X: np.ndarray, xy: np.ndarray, seed: int) -> Fitted:
