@@ -10,9 +10,9 @@ from scipy.spatial import Delaunay, cKDTree
 
 from e2t_lib.errors import E2TError
 
-FAR = 100.0  # standard deviations of the layout, to its corners and beyond what anybody asks for
-GRID = 64  # columns
+FAR = 100.0  # standard deviations of the layout, to corners beyond what anybody asks for
 CORNERS = FAR * np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+GRID = 64  # columns of places that are looked up one after the other
 
 
 class MeanSurface:

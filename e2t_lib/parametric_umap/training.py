@@ -17,15 +17,9 @@ CHECKPOINT_EVERY = 10  # epochs
 PIECE = 65_536  # rows that are copied and hidden in part at a time: a million at once would take 2 GB
 # (embeddings, their scaled coordinates, mask or None, places, embeddings expected there) -> scalar
 Loss = Callable[[Any, Any, Any, Any, Any], Any]
-Mask = Callable[[np.random.Generator, int], np.ndarray]  # (generator, rows) -> (rows, width)
-Sample = Callable[
-    [np.random.Generator, int], tuple[np.ndarray, np.ndarray]
-]  # -> places (rows, 2), embeddings (rows, d)
-
-
-def no_mask(random: np.random.Generator, rows: int) -> np.ndarray:
-    """None."""
-    return np.empty((rows, 0), bool)
+# (generator, rows) -> (rows, width); or places (rows, 2), and the embeddings expected there (rows, d)
+Mask = Callable[[np.random.Generator, int], np.ndarray]
+Sample = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
 def no_places(random: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +35,7 @@ class Step:
     networks: tuple[keras.Model, ...]
     loss: Loss
     epochs: int
-    mask: Mask = no_mask
+    mask: Mask
     sample: Sample = no_places
 
     @property
