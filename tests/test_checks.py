@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from e2t_lib.dataset import CheckReport, check_folder, load_dataset
@@ -122,6 +122,7 @@ INDEPENDENT = [name for name in CORRUPTIONS if not any(word in name for word in 
 
 @settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.integers(0, 9), st.sampled_from(INDEPENDENT), min_size=2, max_size=4))
+@example({0: "place NaN", 1: "place NaN", 2: "place NaN"})  # seven points are left, most of them close together
 def test_no_problem_hides_another(wanted):
     files = copy.deepcopy(PRISTINE)
     for row, name in wanted.items():

@@ -29,6 +29,8 @@ from e2t_lib.errors import E2TError
 from e2t_lib.files import resolve
 from e2t_lib.settings import CheckSettings
 
+FEW = 10  # points; with so many, twice the distance is allowed
+
 
 @dataclass(frozen=True)
 class CheckReport:
@@ -197,7 +199,7 @@ def empty_texts(records: Records) -> Iterator[Problem]:
 
 
 def coordinates_far_outside(records: Records, limit: float) -> Iterator[Problem]:
-    """A map point more than `limit` median absolute deviations from the median in x or y."""
+    """A map point more than `limit` median absolute deviations from the median in x or y; of few points, more than that."""
     pairs = [as_vector(value) for value in records.coordinates.values]
     good = [row for row, pair in enumerate(pairs) if len(pair) == 2 and np.isfinite(pair).all()]
     if not good:
@@ -208,6 +210,8 @@ def coordinates_far_outside(records: Records, limit: float) -> Iterator[Problem]
     # With more than half of the points on one line the median deviation is 0, and every other point would be far.
     spread = np.where(spread > 0, spread, away.mean(axis=0))
     far = away / np.where(spread > 0, spread, 1)
+    # The deviation of few points may be small by chance: of 6 of 10 sound ones, one can lie 23 of them away.
+    limit *= 1 + FEW / len(good)
     for row, distances in zip(good, far, strict=True):
         axis = int(distances.argmax())
         if distances[axis] > limit:
