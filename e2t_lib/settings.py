@@ -23,7 +23,7 @@ class CheckSettings:
 
     sample: int = 32  # documents re-embedded to see whether the embedder reproduces the stored embeddings
     minimum_cosine: float = 0.98  # below it a stored and a fresh embedding are not of the same embedder
-    outlier_distance: float = 10.0  # median absolute deviations at which a coordinate is far outside; more, of few documents
+    outlier_distance: float = 10.0  # median absolute deviations at which a place is far outside; more, among few
 
 
 @dataclass(frozen=True)
