@@ -64,7 +64,8 @@ def main() -> None:
     X = np.asarray(embed_once(texts, Embedder(), ROOT / "build" / "parametric_umap"), dtype=np.float32)
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     xy = lay_out(X, layout_settings(len(X), seed=0))
-    before = json.loads(asked.output.read_text())["ways"] if asked.output.exists() else {}
+    kept: dict[str, Any] = json.loads(asked.output.read_text()) if asked.output.exists() else {"ways": {}, "dates": {}}
+    before, dates = kept["ways"], kept["dates"]
     runs: dict[str, list[dict[str, float]]] = {
         name: [run for run in before.get(name, []) if run["seed"] not in asked.seeds or name not in asked.only]
         for name in WAYS
@@ -80,6 +81,9 @@ def main() -> None:
             runs[name].append({"seed": seed, "fit_seconds": seconds, **scored(fitted, X, xy, train, test, bound)})
             print(name, json.dumps(runs[name][-1]), flush=True)
             figures = {"measured": measured_on(), "documents": len(X), "dimension": X.shape[1], "ways": runs}
+            figures["dates"] = dates = dates | {
+                name: figures["measured"]["date"]
+            }  # of others, of when they were measured
             asked.output.write_text(json.dumps(figures, indent=2) + "\n")
     print(table(runs))
 

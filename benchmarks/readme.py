@@ -200,7 +200,7 @@ def parametric_umap() -> str:
     for name, runs in found["ways"].items():
         means = (sum(run[measure] for run in runs) / len(runs) for measure in measures)
         formatted = (format(mean, how) for mean, how in zip(means, measures.values(), strict=True))
-        rows.append([name, *formatted, str(len(runs))])
+        rows.append([name, *formatted, str(len(runs)), found["dates"][name]])
     header = [
         "",
         "RMSE",
@@ -212,6 +212,7 @@ def parametric_umap() -> str:
         "µs to place",
         "µs to decode",
         "splits",
+        "measured",
     ]
     return f"{table(header, rows)}\n\n({stamp(found)}; `benchmarks/parametric_umap.py`)"
 
