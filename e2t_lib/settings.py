@@ -31,24 +31,23 @@ class MapSettings:
     """Stage 02. Parametric UMAP (embedding <-> x, y)."""
 
     # Hidden layers beside the encoder's look at the embedding itself, and of the decoder. The training guide's (256, 128, 64)
-    # and (64, 128, 256) take 1.3 times as long and are no better (benchmarks/parametric_umap_log.md).
+    # and (64, 128, 256) take longer and are no better (benchmarks/parametric_umap_log.md).
     encoder_layers: tuple[int, ...] = ()
-    decoder_layers: tuple[int, ...] = (64, 128)
+    decoder_layers: tuple[int, ...] = (64,)
     epochs: int = 100  # step 1, the autoencoder
     fine_tune_epochs: int = 50  # step 2, on the layout
     batch_size: int = 32
     learning_rate: float = 7e-4
     held_out: float = 0.1  # share of the documents that no step trains on
-    # Directions of the embedding that the encoder looks along: 128 tell as much as all 384 in half the time.
-    projection: int = 128
-    places: int = 640  # the encoder's answer is a weighted mean of so many places on the map, learned too
-    fourier_features: int = 128  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias
+    projection: int = 144  # directions along which both networks see embeddings: those that local means vary along most
+    places: int = 608  # the encoder's answer is a weighted mean of so many places on the map, learned too
+    fourier_features: int = 48  # sines and cosines of (x, y) at the decoder's door: 2-D inputs suffer spectral bias
     fourier_width: float = 0.0  # their spread, in cycles per layout standard deviation; 0: as `smoothing` asks for
     dropout: float = 0.4  # share of an embedding's components hidden from the encoder while it learns
     smoothing: int = 0  # documents whose mean the decoder learns at each place; 0: as many as suit; 1: no mean
-    surface: float = 0.5  # share of the local means themselves in what the map answers; 0: the decoder alone
-    weight_decay: float = 0.03
-    patience: int = 30  # epochs without a better held-out loss after which a step ends; 0: it never ends early
+    surface: float = 0.7  # share of the local means themselves in what the map answers; 0: the decoder alone
+    weight_decay: float = 0.022
+    patience: int = 20  # epochs without a better held-out loss after which a step ends; 0: it never ends early
     encoder_only: bool = False  # the guide's literal step 2, which leaves the decoder behind (notebook 02 shows it)
     seed: int = 0
 

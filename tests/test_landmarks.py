@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from e2t_lib.parametric_umap.landmarks import landmarks
+from e2t_lib.parametric_umap.landmarks import directions, landmarks
 
 
 def three_clusters():
@@ -41,3 +43,14 @@ def test_a_seed_gives_the_same_landmarks_again_and_another_gives_others():
     X, xy = three_clusters()
     first, again, other = (landmarks(X, xy, 20, seed=seed)[0] for seed in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+@given(count=st.integers(1, 12), seed=st.integers(0, 5))
+def test_directions_are_orthonormal_and_hold_the_longest_part_of_what_they_are_of(count, seed):
+    means = np.random.default_rng(seed).normal(size=(40, 12)) * np.arange(1, 13)
+    found = directions(means, count, seed)
+    assert found.shape == (12, count) and found.dtype == np.float32
+    assert np.allclose(found.T @ found, np.eye(count), atol=1e-5)
+    kept = np.linalg.norm(means @ found) ** 2
+    assert np.isclose(kept, (np.linalg.svd(means, compute_uv=False)[:count] ** 2).sum(), rtol=1e-4)
+    assert np.array_equal(directions(means, count, seed), found)

@@ -92,7 +92,7 @@ def test_the_answer_is_the_decoder_averaged_with_the_local_means_to_the_share_as
         ParametricUMAP(untrained, surface=share).fit(X, coordinates, progress=False) for share in (0.5, 0.0, 1.0)
     )
     scaled = half.scaler_.transform(coordinates).astype(np.float32)
-    assert np.allclose(all_of_it._expected(scaled), all_of_it._surface(scaled))
+    assert np.allclose(all_of_it._expected(scaled), all_of_it._surface(scaled) @ all_of_it.directions_.T)
     assert np.allclose(half._expected(scaled), (none._expected(scaled) + all_of_it._expected(scaled)) / 2, atol=1e-6)
 
 
@@ -121,6 +121,18 @@ def test_the_encoder_begins_by_answering_with_the_places_of_what_is_like_an_embe
     umap = untrained.fit(X, coordinates, progress=False)
     error = np.sqrt(np.mean((umap.transform(X) - coordinates) ** 2, axis=0))
     assert (error < 0.5 * coordinates.std(axis=0)).all()
+
+
+def test_what_lies_across_the_directions_of_a_map_is_no_matter_of_a_place(data):
+    X, coordinates = data
+    longer = X * np.linspace(1, 2, len(X), dtype=np.float32)[:, None]  # not unit vectors, so that nothing is normalised
+    umap = ParametricUMAP(SMALL, projection=6, epochs=1, fine_tune_epochs=1).fit(longer, coordinates, progress=False)
+    along = umap.directions_ @ umap.directions_.T
+    across = np.random.default_rng(0).normal(size=X.shape).astype(np.float32) @ (np.eye(len(along)) - along)
+    assert umap.directions_.shape == (24, 6)
+    assert np.allclose(umap.transform(longer + across), umap.transform(longer), atol=1e-3)
+    answer = umap.inverse_transform(coordinates)
+    assert np.allclose(answer @ along, answer, atol=1e-5)
 
 
 def test_a_row_has_the_same_place_alone_as_in_a_batch(fitted, data):

@@ -17,7 +17,7 @@ from e2t_lib.model_card import CARD, map_card
 from e2t_lib.parametric_umap import storage
 from e2t_lib.parametric_umap.checkpoint import Checkpoint, History
 from e2t_lib.parametric_umap.inputs import checked, matrix
-from e2t_lib.parametric_umap.landmarks import landmarks
+from e2t_lib.parametric_umap.landmarks import directions, landmarks
 from e2t_lib.parametric_umap.networks import build_decoder, build_encoder, start_from
 from e2t_lib.parametric_umap.smoothing import best_neighbors, local_means, spectrum_width
 from e2t_lib.parametric_umap.surface import MeanSurface
@@ -54,6 +54,7 @@ class ParametricUMAP:
         neighbor_distance_: median distance between nearest neighbours in the whole layout, in its own units.
         smoothing_: how many documents around a place the local means are of, which the decoder learned.
         fourier_width_: spread of the decoder's frequencies, in cycles per standard deviation of the layout.
+        directions_: (d, k) float32, orthonormal: the networks see embeddings along them, and answer along them.
         metrics_: what `evaluate_map` returned, if it was assigned; saved with the model.
     """
 
@@ -108,13 +109,13 @@ class ParametricUMAP:
         self._describe(X, coordinates)
         xy = self.scaler_.transform(coordinates).astype(np.float32)
         checkpoint = Checkpoint(resolve(checkpoint_dir) if checkpoint_dir else None, self.settings, X, xy)
-        embeddings, places = self._embeddings(X, self.train_), xy[self.train_]
-        self._build(places, embeddings)
+        training = self._build(xy[self.train_], self._embeddings(X, self.train_))
+        held_out = self._embeddings(X, self.held_out_) @ self.directions_
         self.history_: History = train(
             self._encoder,
             self._decoder,
-            Rows(embeddings, places),
-            Rows(self._embeddings(X, self.held_out_), xy[self.held_out_]),
+            training,
+            Rows(held_out, xy[self.held_out_]),
             self._surface,
             self.settings,
             checkpoint,
@@ -271,43 +272,50 @@ class ParametricUMAP:
     def _encoder_config(self) -> dict[str, Any]:
         s = self.settings
         places = min(s.places, len(self.train_))
-        # It would begin at random here: 18.6 neighbour distances off in the median with it, 12.9 without.
-        projection = None if s.encoder_only else min(s.projection, self._dimension, places)
-        widths = {"widths": list(s.encoder_layers), "projection": projection}
-        return {"dimension": self._dimension, "places": places, "seed": s.seed} | widths
+        return {"dimension": self._seen, "widths": list(s.encoder_layers), "places": places, "seed": s.seed}
 
     def _decoder_config(self) -> dict[str, Any]:
         s = self.settings
         fourier = {"features": s.fourier_features, "width": self.fourier_width_}
-        return {"dimension": self._dimension, "widths": list(s.decoder_layers), "seed": s.seed} | fourier
+        return {"dimension": self._seen, "widths": list(s.decoder_layers), "seed": s.seed} | fourier
 
-    def _build(self, xy: np.ndarray, embeddings: np.ndarray) -> None:
+    @property
+    def _seen(self) -> int:
+        return int(self.directions_.shape[1])
+
+    def _build(self, xy: np.ndarray, embeddings: np.ndarray) -> Rows:
+        """Networks and surface for training rows, and these as the networks see them."""
         s = self.settings
         self.smoothing_ = s.smoothing or best_neighbors(xy, embeddings, s.seed)
         self.fourier_width_ = s.fourier_width or spectrum_width(xy, self.smoothing_)
-        self._encoder = build_encoder(**self._encoder_config())
-        if not s.encoder_only:  # which finds a map of its own first
-            start_from(self._encoder, *landmarks(embeddings, xy, self._encoder_config()["places"], s.seed))
-        self._decoder = build_decoder(**self._decoder_config())
         chosen = np.random.default_rng(s.seed).permutation(len(xy))[:KNOTS]
-        self._surface = MeanSurface(xy[chosen], local_means(xy[chosen], xy, embeddings, self.smoothing_))
+        means = local_means(xy[chosen], xy, embeddings, self.smoothing_)
+        count = self._dimension if s.encoder_only else min(s.projection, self._dimension)
+        self.directions_ = directions(means, count, s.seed)
+        self._surface = MeanSurface(xy[chosen], means @ self.directions_)
+        self._encoder = build_encoder(**self._encoder_config())
+        self._decoder = build_decoder(**self._decoder_config())
+        seen = embeddings @ self.directions_
+        if not s.encoder_only:  # which finds a map of its own first
+            start_from(self._encoder, *landmarks(seen, xy, self._encoder_config()["places"], s.seed))
         self._compile()
+        return Rows(seen, xy)
 
     def _expected(self, xy: np.ndarray) -> np.ndarray:
         """The answer at scaled places, before it is brought to length."""
-        decoded = self._decode(xy)
-        share = 0.0 if self.settings.encoder_only else self.settings.surface  # the guide's decoder answers alone
-        return averaged(decoded, self._surface(xy), share) if share else decoded
+        answer = self._decode(xy)
+        if not self.settings.encoder_only and self.settings.surface:  # the guide's decoder answers alone
+            answer = averaged(answer, self._surface(xy), self.settings.surface)
+        return self._expand(answer)
 
     def _compile(self) -> None:
-        def encode(
-            block: Any,
-        ) -> Any:  # scaled as in training, a block at a time: in numpy it took a twelfth of the time
+        def encode(block: Any) -> Any:  # scaled here, a block at a time: in numpy it took a twelfth of the time
             whole = tf.maximum(tf.norm(block, axis=1, keepdims=True), 1e-12) if self._unit else self._scale
-            return self._encoder(block / whole, training=False)
+            return self._encoder(tf.matmul(block, self.directions_) / whole, training=False)
 
         self._encode = _in_blocks(encode, 2)
-        self._decode = _in_blocks(lambda block: self._decoder(block, training=False), self._dimension)
+        self._expand = _in_blocks(lambda block: tf.matmul(block, self.directions_.T), self._dimension)
+        self._decode = _in_blocks(lambda block: self._decoder(block, training=False), self._seen)
 
     def _embeddings(self, X: np.ndarray, part: np.ndarray) -> np.ndarray:
         """Rows of length 1, or of mean square length 1: either way one loss and one learning rate fit."""
@@ -328,6 +336,7 @@ _SAVED = (
     "neighbor_distance_",
     "smoothing_",
     "fourier_width_",
+    "directions_",
     "history_",
     "metrics_",
     "_dimension",

@@ -1,4 +1,4 @@
-"""Where the encoder begins: landmarks, each the middle of documents that are alike and lie together."""
+"""What is settled before the networks learn: the directions they see, and the landmarks the encoder begins at."""
 
 import warnings
 
@@ -8,6 +8,27 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 ROWS_EACH = 20  # documents a landmark that are looked at: more take longer and tell no more
+
+
+def directions(means: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The orthonormal directions along which the embeddings expected on a map are longest, turned at random.
+
+    What lies across them is no matter of the place: 144 of 384 keep all but .001 of the cosine that local means have with
+    unseen documents, and an epoch takes half the time. Turned, each tells as much as another, and the networks miss none
+    that is hidden from them more than the rest: round trips are .46 neighbour distances long, and .62 where they are not.
+
+    Args:
+        means: (n, d), local means of embeddings.
+        count: of directions, at most d.
+        seed: of the turn.
+
+    Returns:
+        (d, count) float32.
+    """
+    with threadpool_limits(1):  # for the order of sums depends on their number, and a seed must give one map
+        _, vectors = np.linalg.eigh(means.T @ means)
+        turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((count, count)))
+        return (vectors[:, ::-1][:, :count] @ turn).astype(np.float32)
 
 
 def landmarks(embeddings: np.ndarray, xy: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,8 +48,7 @@ def landmarks(embeddings: np.ndarray, xy: np.ndarray, count: int, seed: int) -> 
     """
     random = np.random.default_rng(seed)
     rows = random.permutation(len(xy))[: ROWS_EACH * count]
-    clusters = KMeans(count, n_init=1, max_iter=10, random_state=seed)
-    # One thread, for the order of sums depends on their number, and a seed must give one map; 2 s for 8,000 documents.
+    clusters = KMeans(count, init="random", n_init=1, max_iter=25, random_state=seed)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # documents that are twice there: landmarks, too
         clusters.fit(np.concatenate([embeddings[rows], xy[rows]], axis=1))

@@ -6,6 +6,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.interpolate import LinearNDInterpolator
+from scipy.sparse import csr_array
 from scipy.spatial import Delaunay, cKDTree
 
 from e2t_lib.errors import E2TError
@@ -28,8 +29,8 @@ class MeanSurface:
 
     def __init__(self, places: np.ndarray, means: np.ndarray):
         self.places, self.means = np.asarray(places, np.float32), np.asarray(means, np.float16)
-        heights = self.means.astype(np.float32)
-        heights = np.concatenate([heights, np.tile(heights.mean(axis=0), (len(CORNERS), 1))])
+        self._heights = self.means.astype(np.float32)
+        heights = np.concatenate([self._heights, np.tile(self._heights.mean(axis=0), (len(CORNERS), 1))])
         triangles = Delaunay(np.concatenate([self.places.astype(np.float64), CORNERS]))
         self._interpolate = LinearNDInterpolator(triangles, heights)
         inner = triangles.simplices[(triangles.simplices < len(self.places)).all(axis=1)]
@@ -50,8 +51,9 @@ class MeanSurface:
         """Places between documents, (count, 2), each anywhere in a random triangle, and the surface there, (count, d)."""
         corners = self._inner[random.integers(0, len(self._inner), count)]
         shares = random.dirichlet((1, 1, 1), count).astype(np.float32)
-        places = np.einsum("kc,kcd->kd", shares, self.places[corners])
-        return places, self(places)
+        starts = np.arange(0, corners.size + 1, 3)
+        mix = csr_array((shares.ravel(), corners.ravel(), starts), shape=(count, len(self.places)))
+        return mix @ self.places, mix @ self._heights
 
     def save(self, path: Path) -> None:
         """Write places and means."""
