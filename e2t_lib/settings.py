@@ -47,7 +47,7 @@ class MapSettings:
     smoothing: int = 0  # documents whose mean the decoder learns at each place; 0: as many as suit; 1: no mean
     surface: float = 0.7  # share of the local means themselves in what the map answers; 0: the decoder alone
     weight_decay: float = 0.022
-    patience: int = 20  # epochs without a better held-out loss after which a step ends; 0: it never ends early
+    patience: int = 10  # epochs without a better held-out loss after which a step ends; 0: it never ends early
     encoder_only: bool = False  # the guide's literal step 2, which leaves the decoder behind (notebook 02 shows it)
     seed: int = 0
 

@@ -65,7 +65,7 @@ def recipe(
 
     1. autoencoder: ||decoder(encoder(x)) - x||^2, its codes held to the layout, too: 10 ||encoder(x) - xy||.
     2. fine-tuning on the layout: the encoder's ||encoder(x) - xy||, the decoder's ||decoder(p) - m||^2, and the round trip's
-       8 ||encoder(answer(p)) - p||, for which each goes to meet the other. p is any place between documents, new ones every
+       8.5 ||encoder(answer(p)) - p||, for which each goes to meet the other. p is any place between documents, new ones every
        epoch, m the local mean of the embeddings there, which a document's own embedding is a noisy sample of, and the answer
        the decoder's output averaged with m, which it cannot move. Not squared: between clusters the mean of two guesses is
        nowhere, their median is in one.
@@ -99,7 +99,7 @@ def recipe(
         answer = averaged(decoded, expected, settings.surface)
         back = encoder(tf.math.l2_normalize(answer, axis=-1) if unit else answer)
         miss = encoder_loss(x, xy, kept, places, expected)
-        return mean_square(decoded - expected) + miss + 8 * mean_length(back - places)
+        return mean_square(decoded - expected) + miss + 8.5 * mean_length(back - places)
 
     def masked(x: Any, kept: Any) -> Any:
         return x if kept is None else x * tf.cast(kept, x.dtype) / (1 - hidden / 256)
