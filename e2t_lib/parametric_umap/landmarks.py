@@ -7,6 +7,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+ONE_THREAD = 1  # for the order of sums depends on their number, and a seed must give one map
 ROWS_EACH = 20  # documents a landmark that are looked at: more take longer and tell no more
 
 
@@ -25,7 +26,7 @@ def directions(means: np.ndarray, count: int, seed: int) -> np.ndarray:
     Returns:
         (d, count) float32.
     """
-    with threadpool_limits(1):  # for the order of sums depends on their number, and a seed must give one map
+    with threadpool_limits(ONE_THREAD):
         _, vectors = np.linalg.eigh(means.T @ means)
         turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((count, count)))
         return (vectors[:, ::-1][:, :count] @ turn).astype(np.float32)
@@ -49,7 +50,7 @@ def landmarks(embeddings: np.ndarray, xy: np.ndarray, count: int, seed: int) -> 
     random = np.random.default_rng(seed)
     rows = random.permutation(len(xy))[: ROWS_EACH * count]
     clusters = KMeans(count, init="random", n_init=1, max_iter=25, random_state=seed)
-    with threadpool_limits(1), warnings.catch_warnings():
+    with threadpool_limits(ONE_THREAD), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # documents that are twice there: landmarks, too
         clusters.fit(np.concatenate([embeddings[rows], xy[rows]], axis=1))
     middles = clusters.cluster_centers_.astype(np.float32)

@@ -29,8 +29,9 @@ class MeanSurface:
 
     def __init__(self, places: np.ndarray, means: np.ndarray):
         self.places, self.means = np.asarray(places, np.float32), np.asarray(means, np.float16)
-        self._heights = self.means.astype(np.float32)
-        heights = np.concatenate([self._heights, np.tile(self._heights.mean(axis=0), (len(CORNERS), 1))])
+        heights = self.means.astype(np.float32)
+        heights = np.concatenate([heights, np.tile(heights.mean(axis=0), (len(CORNERS), 1))])
+        self._heights = heights[: len(self.places)]
         triangles = Delaunay(np.concatenate([self.places.astype(np.float64), CORNERS]))
         self._interpolate = LinearNDInterpolator(triangles, heights)
         inner = triangles.simplices[(triangles.simplices < len(self.places)).all(axis=1)]

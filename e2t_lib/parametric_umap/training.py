@@ -75,7 +75,7 @@ def recipe(
 
     A random part of each embedding is hidden from the encoder, so that a few hundred rows generalise. Held-out rows of
     8,000 documents, first split: a round trip closed at documents' own places only is .85 neighbour distances long
-    instead of .42 and a step of the decoder alone before the second changes nothing.
+    instead of .42, and a step of the decoder alone before the second changes nothing.
 
     Args:
         encoder, decoder: trained in place.
