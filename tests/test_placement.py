@@ -194,8 +194,11 @@ def test_the_longest_shared_run_is_that_of_trying_all(left, right):
 def test_the_judge_puts_known_documents_near_their_places_and_others_not_far(umap, dataset):
     judge = LayoutJudge(dataset.unit_embeddings[umap.train_], dataset.coordinates[umap.train_])
     nearby = dataset.unit_embeddings[umap.train_[:50]] + 1e-3
-    miss = np.linalg.norm(judge.place(nearby) - dataset.coordinates[umap.train_[:50]], axis=1)
+    placed = judge.place(nearby)
+    miss = np.linalg.norm(placed - dataset.coordinates[umap.train_[:50]], axis=-1)
     assert np.median(miss) / umap.neighbor_distance_ < 3
+    assert not np.array_equal(placed[0], placed[1])
+    np.testing.assert_array_equal(judge.place(nearby), placed)
 
 
 def test_documents_measured_as_texts_are_at_home_and_not_new(umap, dataset):
