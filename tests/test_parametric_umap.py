@@ -11,7 +11,7 @@ import pytest
 
 from e2t_lib.dataset.layout import lay_out, layout_settings
 from e2t_lib.errors import E2TError
-from e2t_lib.parametric_umap import ParametricUMAP, evaluate_map, training
+from e2t_lib.parametric_umap import ParametricUMAP, evaluate_map, placing, training
 from e2t_lib.settings import MapSettings
 
 SMALL = MapSettings(
@@ -133,6 +133,19 @@ def test_what_lies_across_the_directions_of_a_map_is_no_matter_of_a_place(data):
     assert np.allclose(umap.transform(longer + across), umap.transform(longer), atol=1e-3)
     answer = umap.inverse_transform(coordinates)
     assert np.allclose(answer @ along, answer, atol=1e-5)
+
+
+@pytest.mark.parametrize(("layers", "bf16", "tolerance"), [((), True, 0.1), ((), False, 1e-3), ((16,), True, 1e-3)])
+@pytest.mark.parametrize("length", [1, 3])
+def test_embeddings_are_placed_where_the_encoder_says_in_neighbour_distances(
+    layers, bf16, tolerance, length, data, monkeypatch
+):
+    monkeypatch.setattr(placing, "processor_has_bf16", lambda: bf16)
+    X, coordinates = length * data[0], data[1]
+    umap = ParametricUMAP(SMALL, encoder_layers=layers, fine_tune_epochs=20).fit(X, coordinates, progress=False)
+    said = umap.scaler_.inverse_transform(umap._encoder(data[0] @ umap.directions_))
+    apart = np.linalg.norm(umap.transform(X) - said, axis=1) / umap.neighbor_distance_
+    assert np.median(apart) < tolerance and apart.max() < 10 * tolerance
 
 
 def test_a_row_has_the_same_place_alone_as_in_a_batch(fitted, data):

@@ -19,6 +19,7 @@ from e2t_lib.parametric_umap.checkpoint import Checkpoint, History
 from e2t_lib.parametric_umap.inputs import checked, matrix
 from e2t_lib.parametric_umap.landmarks import directions, landmarks
 from e2t_lib.parametric_umap.networks import build_decoder, build_encoder, start_from
+from e2t_lib.parametric_umap.placing import Placing
 from e2t_lib.parametric_umap.smoothing import best_neighbors, local_means, spectrum_width
 from e2t_lib.parametric_umap.surface import MeanSurface
 from e2t_lib.parametric_umap.training import Rows, averaged, train
@@ -27,7 +28,8 @@ from e2t_lib.settings import MapSettings
 MINIMUM_ROWS = 5
 CROWD = 10  # documents around a point that say how crowded the map is there
 # Rows a network call, the smallest that fits: one point in a millisecond, and 2,048 at half the time a row of 256. Few
-# shapes, all padded, so that each is compiled once and a row's result does not depend on its company.
+# shapes, all padded, so that each is compiled once and a row's result does not depend on its company. Embeddings are placed
+# 512 at a time at most: 2,048 take 1.8 times as long a row, for what is computed no longer fits into the cache.
 BLOCKS = (128, 512, 2_048)
 KNOTS = 20_000  # documents that the surface of local means hangs on, a random choice of more: 15 MB in a saved map
 
@@ -123,6 +125,7 @@ class ParametricUMAP:
             resume=resume,
             progress=progress,
         )
+        self._compile()
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -139,7 +142,7 @@ class ParametricUMAP:
         """
         self._require_fitted()
         X = matrix(X, "embeddings", self._dimension)
-        return self.scaler_.inverse_transform(self._encode(X)).astype(np.float32)
+        return (self._encode(X) * self.scaler_.scale_ + self.scaler_.mean_).astype(np.float32)
 
     @overload
     def inverse_transform(self, xy: Any, return_confidence: Literal[False] = False) -> np.ndarray: ...
@@ -164,8 +167,9 @@ class ParametricUMAP:
         """
         self._require_fitted()
         expected = self._expected(self.scaler_.transform(matrix(xy, "coordinates", 2)).astype(np.float32))
-        length = np.linalg.norm(expected, axis=1)
-        embeddings = expected / np.maximum(length, 1e-12)[:, None] if self._unit else expected * self._scale
+        length = np.linalg.norm(expected, axis=1)  # along the directions it is what it is in all dimensions
+        expected *= 1 / np.maximum(length, 1e-12)[:, None] if self._unit else self._scale
+        embeddings = self._expand(expected)
         return (embeddings, length) if return_confidence else embeddings
 
     def distance_to_layout(self, xy: Any) -> np.ndarray:
@@ -298,24 +302,20 @@ class ParametricUMAP:
         seen = embeddings @ self.directions_
         if not s.encoder_only:  # which finds a map of its own first
             start_from(self._encoder, *landmarks(seen, xy, self._encoder_config()["places"], s.seed))
-        self._compile()
         return Rows(seen, xy)
 
     def _expected(self, xy: np.ndarray) -> np.ndarray:
-        """The answer at scaled places, before it is brought to length."""
+        """The answer at scaled places, along the directions, before it is brought to length."""
         answer = self._decode(xy)
         if not self.settings.encoder_only and self.settings.surface:  # the guide's decoder answers alone
             answer = averaged(answer, self._surface(xy), self.settings.surface)
-        return self._expand(answer)
+        return answer
 
     def _compile(self) -> None:
-        def encode(block: Any) -> Any:  # scaled here, a block at a time: in numpy it took a twelfth of the time
-            whole = tf.maximum(tf.norm(block, axis=1, keepdims=True), 1e-12) if self._unit else self._scale
-            return self._encoder(tf.matmul(block, self.directions_) / whole, training=False)
-
-        self._encode = _in_blocks(encode, 2)
-        self._expand = _in_blocks(lambda block: tf.matmul(block, self.directions_.T), self._dimension)
-        self._decode = _in_blocks(lambda block: self._decoder(block, training=False), self._seen)
+        placing = Placing(self._encoder, self.directions_, None if self._unit else self._scale)
+        self._encode = _in_blocks(placing, 2, BLOCKS[:-1])
+        self._expand = _in_blocks(_graph(lambda block: tf.matmul(block, self.directions_.T)), self._dimension)
+        self._decode = _in_blocks(_graph(lambda block: self._decoder(block, training=False)), self._seen)
 
     def _embeddings(self, X: np.ndarray, part: np.ndarray) -> np.ndarray:
         """Rows of length 1, or of mean square length 1: either way one loss and one learning rate fit."""
@@ -349,16 +349,22 @@ def _lengths(X: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("ij,ij->i", X, X))  # np.linalg.norm would make a copy of X
 
 
-def _in_blocks(network: Callable[[Any], Any], width: int) -> Callable[[np.ndarray], np.ndarray]:
-    call = tf.function(network)  # without XLA: 10,000 rows take 1.6 microseconds each to encode, and 1.8 with it
+def _graph(network: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    call = tf.function(network)
+    return lambda block: call(tf.constant(block)).numpy()
 
+
+def _in_blocks(
+    call: Callable[[np.ndarray], np.ndarray], width: int, sizes: tuple[int, ...] = BLOCKS
+) -> Callable[[np.ndarray], np.ndarray]:
     def run(rows: np.ndarray) -> np.ndarray:
         out = np.empty((len(rows), width), np.float32)
-        for start in range(0, len(rows), BLOCKS[-1]):
-            block = rows[start : start + BLOCKS[-1]]
-            size = next(size for size in BLOCKS if size >= len(block))
-            padded = np.pad(block, ((0, size - len(block)), (0, 0))) if len(block) < size else block
-            out[start : start + len(block)] = call(tf.constant(padded)).numpy()[: len(block)]
+        for start in range(0, len(rows), sizes[-1]):
+            block = rows[start : start + sizes[-1]]
+            size = next(size for size in sizes if size >= len(block))
+            padding = np.zeros((size - len(block), rows.shape[1]), np.float32)
+            padded = np.concatenate([block, padding]) if len(padding) else block
+            out[start : start + len(block)] = call(padded)[: len(block)]
         return out
 
     return run
