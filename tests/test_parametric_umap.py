@@ -148,6 +148,15 @@ def test_embeddings_are_placed_where_the_encoder_says_in_neighbour_distances(
     assert np.median(apart) < tolerance and apart.max() < 10 * tolerance
 
 
+@pytest.mark.filterwarnings("error")
+def test_embeddings_may_be_read_only_or_lie_backwards(fitted, data):
+    X = np.tile(data[0], (3, 1))  # more than a block, which is computed where it lies
+    placed = fitted.transform(X)
+    X.flags.writeable = False
+    assert np.array_equal(fitted.transform(X), placed)
+    assert np.allclose(fitted.transform(X[::-1])[::-1], placed)
+
+
 def test_a_row_has_the_same_place_alone_as_in_a_batch(fitted, data):
     X, coordinates = data
     assert np.array_equal(fitted.transform(X[7:8])[0], fitted.transform(X)[7])

@@ -1,7 +1,5 @@
 """The encoder for many rows at a time: its arithmetic in torch, which needs half of TensorFlow's time for it on a CPU."""
 
-import math
-
 import keras
 import numpy as np
 import torch
@@ -31,7 +29,7 @@ class Placing:
         self._hidden = [(_tensor(layer.kernel), _tensor(layer.bias)) for layer in hidden]
         self._type = torch.bfloat16 if processor_has_bf16() and not hidden else torch.float32
         self._directions = _tensor(directions).to(self._type)
-        self._scale, self._to_one = scale, math.sqrt(encoder.input_shape[-1])
+        self._scale, self._to_one = scale, named["components_to_one"].scale
         kernel, bias = _tensor(named["scores"].kernel), _tensor(named["scores"].bias)[None] - SHIFT
         coarse = bias.to(self._type)  # two addends say in bf16 what one cannot
         self._scores = torch.cat([kernel, coarse, bias - coarse]).to(self._type)
@@ -39,10 +37,11 @@ class Placing:
 
     @torch.inference_mode()
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        embeddings = torch.from_numpy(rows)
-        length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True).clamp(min=1e-12)
+        # Copied only where they are read-only, which torch warns of, or lie backwards, which it refuses.
+        embeddings = torch.from_numpy(np.require(rows, requirements=["C", "W"]))
+        whole = self._scale or torch.linalg.vector_norm(embeddings, dim=1, keepdim=True).clamp(min=1e-12)
         along = (embeddings.to(self._type) @ self._directions).float()
-        first = above = along * (self._to_one / (self._scale or length))
+        first = above = along * (self._to_one / whole)
         for kernel, bias in self._hidden:
             above = torch.relu(torch.addmm(bias, above, kernel))
         seen = [first, above] if self._hidden else [first]

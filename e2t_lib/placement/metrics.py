@@ -42,11 +42,11 @@ class LayoutJudge:
 
     def place(self, embeddings: np.ndarray) -> np.ndarray:
         """(m, d) -> (RUNS, m, 2), in the map's own units, each run with random numbers of its own."""
-        return np.stack([self._place(embeddings, run) for run in range(RUNS)])
-
-    def _place(self, embeddings: np.ndarray, seed: int) -> np.ndarray:
-        self._umap.transform_seed = seed
-        return self._umap.transform(embeddings) / self._scale + self._centre
+        runs = []
+        for seed in range(RUNS):
+            self._umap.transform_seed = seed
+            runs.append(self._umap.transform(embeddings))
+        return np.stack(runs) / self._scale + self._centre
 
 
 class PlacementMeter:
