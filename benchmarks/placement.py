@@ -10,6 +10,7 @@ in build/placement/answers, so that a killed run goes on from there, as long as 
 
 import argparse
 import hashlib
+import itertools
 import json
 import pickle
 import time
@@ -21,13 +22,15 @@ from typing import Any
 import numpy as np
 from machine import measured_on
 from sklearn.neighbors import NearestNeighbors
+from tqdm.auto import tqdm
 
 from e2t_lib.dataset import Dataset, load_dataset
 from e2t_lib.dataset.build import build_dataset
 from e2t_lib.embedder import Embedder
 from e2t_lib.explorer.widget import PATIENCE
 from e2t_lib.parametric_umap import ParametricUMAP
-from e2t_lib.placement import PlacementMeter, find_gaps, own_points, points_between
+from e2t_lib.placement import LayoutJudge, PlacementMeter, find_gaps, own_points, points_between
+from e2t_lib.placement.metrics import RUNS
 from e2t_lib.service import EmbeddingToTextRequest, EmbeddingToTextResponse, EmbeddingToTextService
 from e2t_lib.settings import CorrectionSettings
 from e2t_lib.vec2text import Vec2Text
@@ -35,7 +38,9 @@ from e2t_lib.vec2text import Vec2Text
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "placement" / "answers"
 PART = 32  # points asked at a time
-ALONE = 0.2  # share of the held-out documents that lies most alone, as gaps do
+ALONE = 0.2  # share of the held-out documents that lies most alone
+FOLDS = 10  # judges, each of which knows all documents but a tenth
+APART = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # neighbour distances to the nearest document known; gaps begin at 3.5
 SETTINGS = CorrectionSettings(max_length=64)  # a title and two sentences or so: a click is answered within ten seconds
 ASK = EmbeddingToTextRequest(x=0.0, y=0.0)
 WAYS = {
@@ -69,6 +74,7 @@ def main() -> None:
         "documents": len(places),
         "real_documents": meter.real_documents(),
         "real_documents_alone": meter.real_documents(ALONE),
+        "real_documents_apart": judged_apart(service, points["gaps"]),
         "click": click(service, points["between"][:5]),
     }
     print(json.dumps(figures, indent=1), flush=True)
@@ -100,6 +106,32 @@ def trained(corpus: Path) -> EmbeddingToTextService:
 def fit_map(dataset: Dataset) -> ParametricUMAP:
     """The map at its defaults."""
     return ParametricUMAP().fit(dataset.unit_embeddings, dataset.coordinates)
+
+
+def judged_apart(service: EmbeddingToTextService, gaps: np.ndarray) -> dict[str, dict[str, float]]:
+    """Median error of real documents by judges that do not know them, by how far they lie from any that these know."""
+    dataset, unit = service.dataset, service.umap.neighbor_distance_
+    fold = np.random.default_rng(0).permutation(len(dataset)) % FOLDS
+    apart, errors = np.empty(len(dataset)), np.empty((RUNS, len(dataset)))
+    for out in tqdm([fold == number for number in range(FOLDS)], desc="judges"):
+        known, places = dataset.coordinates[~out], dataset.coordinates[out]
+        judge = LayoutJudge(dataset.unit_embeddings[~out], known)
+        errors[:, out] = np.linalg.norm(judge.place(dataset.unit_embeddings[out]) - places, axis=-1) / unit
+        apart[out] = distance_to(known, places) / unit
+    gap = float(distance_to(dataset.coordinates, gaps).min() / unit)
+    parts = {"all": apart >= 0} | {
+        f"{low} to {high}": (apart >= low) & (apart < high) for low, high in itertools.pairwise(APART)
+    }
+    parts |= {f"{APART[-1]} to gaps": (apart >= APART[-1]) & (apart < gap), "as gaps": apart >= gap}
+    return {
+        name: {"documents": int(rows.sum()), "judge_error": float(np.median(errors[:, rows]))}
+        for name, rows in parts.items()
+    }
+
+
+def distance_to(known: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """From each place to the nearest known one, (m,)."""
+    return NearestNeighbors(n_neighbors=1).fit(known).kneighbors(places)[0][:, 0]
 
 
 def every_nth(points: np.ndarray, count: int) -> np.ndarray:

@@ -170,7 +170,11 @@ def placement() -> str:
         rows += [[way, *(f"{figures[measure]:.2f}" for measure in measures)] for way, figures in ways.items()]
         rows.append(["— the target embeddings themselves", *errors(found[kind]["target"])])
     rows.append(["real documents, held out", *errors(found["real_documents"])])
-    rows.append(["— the fifth of them that lies most alone, as gaps do", *errors(found["real_documents_alone"])])
+    rows.append(["— the fifth of them that lies most alone", *errors(found["real_documents_alone"])])
+    names = {"all": "real documents, each held out once", "as gaps": "— those as far from any other as gaps are"}
+    for part, name in names.items():
+        apart = found["real_documents_apart"][part]
+        rows.append([f"{name} ({apart['documents']:,})", "", f"{apart['judge_error']:.2f}", "", ""])
     header = ["median placement error, in neighbour distances", "encoder", "judge", "longest shared run", "coherence"]
     click, stamped = found["click"], stamp(found)
     return (

@@ -138,12 +138,14 @@ def test_no_document_is_a_target_not_even_the_one_pointed_at(umap, dataset):
     assert (sampled @ dataset.unit_embeddings.T).max() < 0.98
 
 
-def test_sampled_targets_are_those_that_land_where_the_text_is_to(umap, dataset):
+def test_sampled_targets_are_those_that_land_where_the_text_is_to_among_documents_like_them(umap, dataset):
     points = np.array([[gap.x, gap.y] for gap in find_gaps(dataset.coordinates, 10)])
     aiming = aiming_at(umap, dataset)
     for point, own in zip(points, aiming.targets(points, "sampled", 40), strict=True):
-        misses = aiming.placement(own, point)
-        assert (np.diff(misses) > -1e-4).all() and misses[0] < 0.7 * misses[-1]
+        away = np.linalg.norm(dataset.coordinates - point, axis=1) / umap.neighbor_distance_
+        alike = (own @ dataset.unit_embeddings.T).argsort(axis=1)[:, -15:]
+        misses = aiming.placement(own, point) + 0.4 * np.median(away[alike], axis=1)
+        assert (np.diff(misses) > -1e-3).all() and misses[0] < 0.8 * misses[-1]
 
 
 def test_there_are_as_many_targets_as_asked_for_few_documents_or_many_targets(umap, dataset):
@@ -161,8 +163,8 @@ def test_each_objective_ranks_by_what_it_names(umap, dataset):
     placement = aiming.placement(others, point)
     np.testing.assert_allclose(aims["embedding"].miss(others), distance, atol=1e-6)
     np.testing.assert_allclose(aims["placement"].miss(others), placement, rtol=1e-4)
-    np.testing.assert_allclose(aims["both"].miss(others), placement + 10 * distance, rtol=1e-4)
-    assert (aims["embedding"].tolerance, aims["placement"].tolerance, aims["both"].tolerance) == (0.1, 0.5, 1.5)
+    np.testing.assert_allclose(aims["both"].miss(others), placement + 7.5 * distance, rtol=1e-4)
+    assert (aims["embedding"].tolerance, aims["placement"].tolerance, aims["both"].tolerance) == (0.1, 0.5, 1.25)
 
 
 def test_where_a_text_is_the_encoder_says_and_the_documents_most_like_it(umap, dataset):

@@ -131,11 +131,11 @@ def test_every_objective_returns_the_best_it_saw_by_its_own_measure(service, req
     misses = [response.trace[-1].best.miss for response in (embedding, placement, both)]
     (distance, _, ill), (_, placed, ill_placed), whole = map(parts, (embedding, placement, both))
     assert misses[0] == pytest.approx(distance + 0.05 * ill, abs=1e-5)
-    assert misses[1] == pytest.approx(placed + 0.5 * ill_placed, rel=1e-3)
-    assert misses[2] == pytest.approx(whole[1] + 10 * whole[0] + 0.5 * whole[2], rel=1e-3)
+    assert misses[1] == pytest.approx(placed + 0.375 * ill_placed, rel=1e-3)
+    assert misses[2] == pytest.approx(whole[1] + 7.5 * whole[0] + 0.375 * whole[2], rel=1e-3)
     # Asked one by one they begin with the same texts, of which each takes its own best; then their ways part.
     placement, both = (service.generate_text_from_coordinates(one).trace[0].best for one in asked[1:])
-    assert placement.miss <= both.miss - 10 * (1 - both.cosine) + 1e-3
+    assert placement.miss <= both.miss - 7.5 * (1 - both.cosine) + 1e-3
 
 
 def test_a_response_becomes_json(service, request_at):
