@@ -49,7 +49,7 @@ def read(name: str) -> dict[str, Any]:
 def filled(text: str, results: dict[str, dict[str, Any]]) -> str:
     """`text` with the lines between <!-- name --> and <!-- /name --> made anew."""
     clone = results["clean_clone"]
-    blocks = {"text": first_text(clone), "timings": timings(clone), "figures": figures(results)}
+    blocks = {"text": first_texts(clone), "timings": timings(clone), "figures": figures(results)}
     blocks |= {
         "inversion": inversion(),
         "opponents": opponents(),
@@ -59,14 +59,16 @@ def filled(text: str, results: dict[str, dict[str, Any]]) -> str:
     }
     for name, block in blocks.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = marked.sub(rf"\g<1>{block}\n\g<2>", text)  # no block holds a backslash
+        kept = block.replace("\\", r"\\")  # a text may hold a backslash
+        text = marked.sub(rf"\g<1>{kept}\n\g<2>", text)
     return text
 
 
-def first_text(clone: dict[str, Any]) -> str:
-    """The text of the first point that notebook 05 asks about, whatever it is."""
-    lines = clone["metrics"]["05_usage"]["texts"][0].splitlines()
-    return "\n".join(f"> {line}".rstrip() for line in ["**1** " + lines[0], *lines[1:]])
+def first_texts(clone: dict[str, Any]) -> str:
+    """The texts of the first three points that notebook 05 asks about, whatever they are."""
+    texts = clone["metrics"]["05_usage"]["texts"][:3]
+    lines = [line for number, text in enumerate(texts, start=1) for line in f"**{number}** {text}\n".split("\n")]
+    return "\n".join(f"> {line}".rstrip() for line in lines[:-1])
 
 
 def timings(clone: dict[str, Any]) -> str:
