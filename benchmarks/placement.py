@@ -30,7 +30,6 @@ from e2t_lib.embedder import Embedder
 from e2t_lib.explorer.widget import PATIENCE
 from e2t_lib.parametric_umap import ParametricUMAP
 from e2t_lib.placement import LayoutJudge, PlacementMeter, find_gaps, own_points, points_between
-from e2t_lib.placement.metrics import RUNS
 from e2t_lib.service import EmbeddingToTextRequest, EmbeddingToTextResponse, EmbeddingToTextService
 from e2t_lib.settings import CorrectionSettings
 from e2t_lib.vec2text import Vec2Text
@@ -110,28 +109,27 @@ def fit_map(dataset: Dataset) -> ParametricUMAP:
 
 def judged_apart(service: EmbeddingToTextService, gaps: np.ndarray) -> dict[str, dict[str, float]]:
     """Median error of real documents by judges that do not know them, by how far they lie from any that these know."""
-    dataset, unit = service.dataset, service.umap.neighbor_distance_
-    fold = np.random.default_rng(0).permutation(len(dataset)) % FOLDS
-    apart, errors = np.empty(len(dataset)), np.empty((RUNS, len(dataset)))
-    for out in tqdm([fold == number for number in range(FOLDS)], desc="judges"):
-        known, places = dataset.coordinates[~out], dataset.coordinates[out]
-        judge = LayoutJudge(dataset.unit_embeddings[~out], known)
-        errors[:, out] = np.linalg.norm(judge.place(dataset.unit_embeddings[out]) - places, axis=-1) / unit
-        apart[out] = distance_to(known, places) / unit
-    gap = float(distance_to(dataset.coordinates, gaps).min() / unit)
-    parts = {"all": apart >= 0} | {
-        f"{low} to {high}": (apart >= low) & (apart < high) for low, high in itertools.pairwise(APART)
+    embeddings, places = service.dataset.unit_embeddings, service.dataset.coordinates
+    fold = np.random.default_rng(0).permutation(len(places)) % FOLDS
+    parts: list[tuple[np.ndarray, np.ndarray]] = []  # (m,) and (runs, m) of each judge
+    for number in tqdm(range(FOLDS), desc="judges"):
+        out = fold == number
+        landed = LayoutJudge(embeddings[~out], places[~out]).place(embeddings[out])
+        nearest = NearestNeighbors(n_neighbors=1).fit(places[~out]).kneighbors(places[out])[0][:, 0]
+        parts.append((nearest, np.linalg.norm(landed - places[out], axis=-1)))
+    apart, errors = (
+        np.concatenate(part, axis=-1) / service.umap.neighbor_distance_ for part in zip(*parts, strict=True)
+    )
+    edges = (*APART, service.umap.distance_to_layout(gaps).min(), np.inf)
+    names = [*(f"{low} to {high}" for low, high in itertools.pairwise(APART)), f"{APART[-1]} to gaps", "as gaps"]
+    within = {"all": apart >= 0} | {
+        name: (apart >= low) & (apart < high)
+        for name, (low, high) in zip(names, itertools.pairwise(edges), strict=True)
     }
-    parts |= {f"{APART[-1]} to gaps": (apart >= APART[-1]) & (apart < gap), "as gaps": apart >= gap}
     return {
         name: {"documents": int(rows.sum()), "judge_error": float(np.median(errors[:, rows]))}
-        for name, rows in parts.items()
+        for name, rows in within.items()
     }
-
-
-def distance_to(known: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """From each place to the nearest known one, (m,)."""
-    return NearestNeighbors(n_neighbors=1).fit(known).kneighbors(places)[0][:, 0]
 
 
 def every_nth(points: np.ndarray, count: int) -> np.ndarray:
